@@ -4,6 +4,8 @@
 # Parameters of `make torture`.
 SEED ?= $(shell date +%s)
 EVENTS ?= 200000
+# More than one: they share a spool in PostgreSQL.
+RELAYS ?= 1
 # This test has deadlines, so it runs alone.
 DEADLINED = torture::nothing_is_lost
 # This test takes ten minutes and is not part of `make test`.
@@ -37,15 +39,17 @@ test: lint ## all checks and tests, with a real RabbitMQ, Kafka and PostgreSQL
 		cargo test --locked --workspace -- --skip $(DEADLINED) --skip $(MEMORY) --skip $(RENEWED); \
 		REGARDS_RELAY_TEST_SPOOL=postgres cargo test --locked --lib spool::tests' # most tests wait for a broker
 	scripts/services.sh run -- cargo test --locked --test it $(DEADLINED)
+	TORTURE_RELAYS=2 TORTURE_VICTIMS=relay,webhook,postgres \
+		scripts/services.sh run -- cargo test --locked --test it $(DEADLINED)
 	$(MAKE) --no-print-directory cost
 
 cost: build-deps ## compare instructions and allocations per event with the recorded ones; part of `make test`
 	@scripts/build-deps.sh valgrind
 	cargo bench --locked --bench cost
 
-torture: build-deps ## kill and restart the relay and the brokers many times: SEED=7 EVENTS=1000000
+torture: build-deps ## kill and restart relays and servers many times: SEED=7 EVENTS=1000000 RELAYS=3
 	cargo test --locked --profile torture --test it --no-run
-	TORTURE_SEED=$(SEED) TORTURE_EVENTS=$(EVENTS) TORTURE_ROUNDS=10 \
+	TORTURE_SEED=$(SEED) TORTURE_EVENTS=$(EVENTS) TORTURE_ROUNDS=10 TORTURE_RELAYS=$(RELAYS) \
 		scripts/services.sh run -- cargo test --locked --profile torture --test it $(DEADLINED) -- --nocapture
 
 memory: build-deps ## peak memory with a full spool, bodies of 1 MiB and four sinks that are down, for MEMORY_SECONDS

@@ -28,6 +28,7 @@ use self::listener::BoundedListener;
 use crate::delivery::SinkStats;
 use crate::relay::Stats;
 use crate::source::{SourceState, SourceStats};
+use crate::spool::configuration_warning;
 use crate::tasks::{self, TaskKind};
 use crate::telemetry::printable_json;
 
@@ -116,7 +117,11 @@ async fn ready(State(stats): State<Arc<Stats>>) -> Response {
         (sink.name.to_string(), json!({ "state": "orphaned", "reason": reason, "deliveries": sink.deliveries }))
     });
     let (sources, sinks) = (sources.collect::<Map<_, _>>(), sinks.chain(orphaned).collect::<Map<_, _>>());
-    let body = json!({ "ready": reasons.is_empty(), "reasons": reasons, "sources": sources, "sinks": sinks });
+    let differing = stats.instances().differing();
+    let warnings: Vec<_> = (!differing.is_empty()).then(|| configuration_warning(&differing)).into_iter().collect();
+    let body = json!({
+        "ready": reasons.is_empty(), "reasons": reasons, "warnings": warnings, "sources": sources, "sinks": sinks
+    });
     let body = format!("{body}\n");
     let body = printable_json(&body).into_owned();
     (code, [(header::CONTENT_TYPE, "application/json")], body).into_response()

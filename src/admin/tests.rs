@@ -30,6 +30,7 @@ fn config(data_dir: PathBuf) -> Config {
     let name = RouteName::new("everything");
     let route = Route { name, when, to: vec![SinkIndex(0)], transform: None, is_final: false };
     Config {
+        hash: 0,
         name: "urn:test".to_owned(),
         sources: vec![SourceConfig {
             name: SourceName::new("regards"),
@@ -146,6 +147,7 @@ async fn the_relay_is_alive_before_it_is_ready() {
         serde_json::json!({
             "ready": false,
             "reasons": ["the relay is starting", "source regards is starting"],
+            "warnings": [],
             "sources": { "regards": { "state": "down", "reason": "is starting" } },
             "sinks": { "screen": { "state": "delivering" } },
         })

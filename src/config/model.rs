@@ -29,6 +29,8 @@ use crate::rules::{Alert, Field, Rules, SinkName};
 
 #[derive(Debug, Clone)]
 pub struct Config {
+    /// The hash of the file, before variables were replaced.
+    pub hash: u64,
     /// The relay's name, a URI: a part of connection names and the source of `CloudEvents`.
     pub name: String,
     /// In the order of the file.

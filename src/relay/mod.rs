@@ -129,7 +129,7 @@ impl Relay {
             tracing::warn!(%error, file = %config.data_dir.display(), "the data directory can't be created");
         }
         let has_warned = Cell::new(false);
-        let opening = Spool::open_when_free(&config.spool, &config.dead_letters, |held| {
+        let opening = Spool::open_when_free(&config.spool, &config.dead_letters, stats.instances(), |held| {
             if !has_warned.replace(true) {
                 tracing::warn!(error = %held, "the spool can't be used yet; the relay waits until it can");
             }

@@ -17,7 +17,7 @@ use crate::event::{ExpressionError, SourceName};
 use crate::journal::{Journal, JournalStats};
 use crate::rules::{Alert, Condition, Field, Glob, Route, RouteName};
 use crate::source::{SourceState, SourceStats};
-use crate::spool::Spool;
+use crate::spool::{Instances, Spool};
 
 #[derive(Debug)]
 pub struct Stats {
@@ -37,6 +37,7 @@ pub struct Stats {
     alert_counts: AlertCounts,
     spool: SetOnce<Arc<Spool>>,
     journal: SetOnce<Journal>,
+    instances: Arc<Instances>,
 }
 
 /// The statistics of the sources, sinks and routes of one configuration, each in the order of the configuration.
@@ -106,6 +107,8 @@ impl StatsSnapshot {
 impl Stats {
     #[must_use]
     pub fn new(config: &Config) -> Arc<Self> {
+        let instances = Arc::<Instances>::default();
+        instances.set_configuration(config.hash);
         Arc::new(Self {
             current: ArcSwap::new(StatsSnapshot::new(config, None)),
             spool_max_bytes: config.spool.max_size,
@@ -122,6 +125,7 @@ impl Stats {
             alert_counts: AlertCounts::default(),
             spool: SetOnce::new(),
             journal: SetOnce::new(),
+            instances,
         })
     }
 
@@ -135,6 +139,7 @@ impl Stats {
     pub fn configure(&self, config: &Config) -> Arc<StatsSnapshot> {
         let snapshot = StatsSnapshot::new(config, Some(&self.snapshot()));
         self.current.store(Arc::clone(&snapshot));
+        self.instances.set_configuration(config.hash);
         snapshot
     }
 
@@ -213,6 +218,12 @@ impl Stats {
     #[must_use]
     pub fn spool(&self) -> Option<&Arc<Spool>> {
         self.spool.get()
+    }
+
+    /// The relays that share the spool, if several machines can reach it.
+    #[must_use]
+    pub fn instances(&self) -> &Arc<Instances> {
+        &self.instances
     }
 
     /// Waits until the spool is open.

@@ -20,6 +20,7 @@ mod dead_letter;
 mod delivery;
 mod digest;
 mod error;
+mod instances;
 mod lease;
 mod outcome;
 mod postgres;
@@ -44,6 +45,7 @@ pub use delivery::{
     DigestLimit, DueDeliveries, FetchLimit, GroupTiming, Groups, RowId, SpoolEvent, SpooledDelivery, WaitsFor,
 };
 pub use error::SpoolError;
+pub use instances::{Instance, Instances, LeaseOfInstance, warning as configuration_warning};
 pub use progress::Progress;
 pub use purge::PurgeTarget;
 pub use reader::{
@@ -147,13 +149,14 @@ impl Spool {
     ///
     /// [`SpoolError::InUse`]: another relay uses it.
     pub fn open(config: &SpoolConfig, dead_letters: &DeadLettersConfig) -> Result<Self, SpoolError> {
-        Self::open_with(config, dead_letters, RequestLimits::default())
+        Self::open_with(config, dead_letters, RequestLimits::default(), Arc::default())
     }
 
     fn open_with(
         config: &SpoolConfig,
         dead_letters: &DeadLettersConfig,
         limits: RequestLimits,
+        instances: Arc<Instances>,
     ) -> Result<Self, SpoolError> {
         let (to, from) = mpsc::channel();
         let shared = Arc::new(Shared::new(config));
@@ -163,7 +166,7 @@ impl Spool {
             move || -> Result<_, SpoolError> {
                 let store: Box<dyn Store> = match &config {
                     StoreConfig::Sqlite(file) => Box::new(SqliteStore::open(file)?),
-                    StoreConfig::Postgres(database) => Box::new(PostgresStore::open(database)?),
+                    StoreConfig::Postgres(database) => Box::new(PostgresStore::open(database, instances)?),
                 };
                 let (name, lease) = (store.name(), store.lease());
                 Ok((name, lease, Writer::open(store, &dead_letters, limits, from, shared)?))
@@ -192,17 +195,20 @@ impl Spool {
     pub async fn open_when_free(
         config: &SpoolConfig,
         dead_letters: &DeadLettersConfig,
+        instances: &Arc<Instances>,
         mut on_wait: impl FnMut(&SpoolError),
     ) -> Result<Self, SpoolError> {
         loop {
             let (spool, dead_letters) = (config.clone(), dead_letters.clone());
             let name = config.store.to_string();
-            let opened = tokio::task::spawn_blocking(move || Self::open(&spool, &dead_letters)).await;
+            let others = Arc::clone(instances);
+            let open = move || Self::open_with(&spool, &dead_letters, RequestLimits::default(), others);
+            let opened = tokio::task::spawn_blocking(open).await;
             let failed = |error| std::io::Error::other(tasks::blocking_error("opening the spool", &error));
             match opened.map_err(|error| SpoolError::thread(&name, "it can't be opened", failed(error)))? {
                 Err(error) if error.is_in_use() || error.is_transient() => {
                     on_wait(&error);
-                    wait_to_try_again(&config.store, &error).await;
+                    wait_to_try_again(&config.store, instances, &error).await;
                 }
                 opened => return opened,
             }
@@ -451,9 +457,9 @@ impl Spool {
 mod tests;
 
 /// Returns when it makes sense to open the store again.
-async fn wait_to_try_again(store: &StoreConfig, failed: &SpoolError) {
+async fn wait_to_try_again(store: &StoreConfig, instances: &Instances, failed: &SpoolError) {
     if let (StoreConfig::Postgres(config), true) = (store, failed.is_standby())
-        && postgres::wait_for_change(config).await.is_ok()
+        && postgres::wait_for_change(config, instances).await.is_ok()
     {
         return;
     }

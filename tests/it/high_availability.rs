@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde_json::Value;
+
 use crate::support::{Answer, Home, Receiver, Regards, Relay, Response, Services, unique, until};
 
 const ROUTES: &str = configuration! {
@@ -138,6 +140,50 @@ async fn a_clean_stop_hands_the_backlog_over_at_once_and_repeats_nothing() {
     assert_eq!(pair.wait_for_all(20).await, 0, "duplicates");
     second.stop().await;
     pair.regards.assert_left_as_found().await;
+}
+
+#[tokio::test]
+async fn two_relays_with_different_configurations_say_so() {
+    let pair = Pair::new(&Services::shared()).await;
+    let [first_home, second_home] = &pair.homes;
+    let first = first_home.start_ready().await;
+    second_home.write_routes(&format!("# an older file\n{ROUTES}"));
+    let second = second_home.start();
+    let says = async |relay: &Relay<'_>, warns: bool| {
+        until(&format!("a warning: {warns}"), async || match relay.page("/readyz").await? {
+            (200, text) if text.contains("has another configuration than this relay") == warns => Ok(()),
+            (status, text) => Err(format!("{status} {text}")),
+        })
+        .await;
+    };
+    says(&first, true).await;
+    says(&second, true).await;
+    for home in [first_home, second_home] {
+        home.wait_for_warning(&["different configurations", "deploy the same file"]).await;
+    }
+    let status: Value = serde_json::from_str(&first_home.does(&["status", "--json"])).expect("JSON");
+    let instances = status["spool"]["instances"].as_array().expect("an array").clone();
+    let of = |relay: &Relay<'_>| {
+        let name = format!("(process {})", relay.pid());
+        let is_it = |instance: &&Value| instance["name"].as_str().is_some_and(|text| text.contains(&name));
+        let instance = instances.iter().find(is_it).expect("an instance");
+        ["state", "epoch", "sameConfiguration"].map(|key| instance[key].clone())
+    };
+    assert_eq!(of(&first), [Value::from("working"), Value::from(1), Value::from(true)]);
+    assert_eq!(of(&second), [Value::from("standby"), Value::Null, Value::from(false)]);
+    let asked = second_home.run(&["status"]);
+    let error = String::from_utf8_lossy(&asked.stderr).into_owned();
+    assert!(error.contains(&format!("(process {}) has the spool", first.pid())), "{error}");
+    assert!(error.contains("epoch 1"), "{error}");
+
+    second.stop().await;
+    second_home.write_routes(ROUTES);
+    let second = second_home.start();
+    says(&first, false).await;
+    wait_for_standby(&second).await;
+    says(&second, false).await;
+    second.stop().await;
+    first.stop().await;
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use crate::delivery::{PersistedState, SinkStats};
 use crate::relay::{AlertSummary, Handle, JobStatus, OrphanedSink};
 use crate::rules::SinkName;
 use crate::source::SourceStats;
-use crate::spool::{Component, SinkUsage, Spool};
+use crate::spool::{Component, Instance, Instances, SinkUsage, Spool};
 
 /// Longer errors of sinks are cut, in characters; `spool` has all of them.
 const MAX_ERROR: usize = 500;
@@ -86,6 +86,36 @@ pub struct SpoolStatus {
     pub orphans: u64,
     /// Why the spool can store nothing, if it can't.
     pub problem: Option<String>,
+    /// The relays that share it; empty if no other machine can reach it.
+    pub instances: Vec<InstanceStatus>,
+}
+
+/// A relay that uses the spool or stands by for it.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct InstanceStatus {
+    /// Its machine and its process, as in `relay-1 (process 4711)`.
+    pub name: String,
+    /// `working`, or `standby` if another one works.
+    pub state: String,
+    /// How many relays have had the spool, up to this one; null if it stands by.
+    pub epoch: Option<i64>,
+    /// How long its lease lasts if it is not renewed, in milliseconds; null if it stands by.
+    pub lease: Option<u64>,
+    /// Whether its configuration file is the same as that of the relay that was asked.
+    pub same_configuration: bool,
+}
+
+/// All relays of the spool that were seen lately.
+fn instances(instances: &Instances) -> Vec<InstanceStatus> {
+    let status = |instance: Instance| InstanceStatus {
+        state: if instance.lease.is_some() { "working" } else { "standby" }.to_owned(),
+        epoch: instance.lease.map(|lease| lease.epoch),
+        lease: instance.lease.and_then(|lease| u64::try_from(lease.remaining.as_millis()).ok()),
+        same_configuration: !instances.differs(&instance),
+        name: instance.name,
+    };
+    instances.all().into_iter().map(status).collect()
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -127,6 +157,7 @@ impl Status {
                 max_sink_bytes: stats.spool_limit_bytes,
                 orphans: orphans.iter().map(|sink| sink.deliveries).sum(),
                 problem: problem.clone(),
+                instances: instances(stats.instances()),
             },
             dead_letters: DeadLettersStatus {
                 count: spool.dead_letter_counts().iter().map(|(_, _, tally)| tally.stored).sum(),

@@ -202,6 +202,18 @@ fn read(target: &Target) -> anyhow::Result<Reading> {
 }
 
 fn no_relay(target: &Target) -> anyhow::Error {
+    // One that cannot be asked has no relay to name.
+    let instances = target.spool.instances().unwrap_or_default();
+    if let Some((working, lease)) = instances.iter().find_map(|instance| Some((instance, instance.lease?))) {
+        let (name, standing_by) = (&working.name, instances.len() - 1);
+        return anyhow!(
+            "no relay works here: {name} has the spool {} (epoch {}; its lease lasts for {:.1} s), and {standing_by} more stand by; run \
+             `regards-relay status` there",
+            target.spool,
+            lease.epoch,
+            lease.remaining.as_secs_f32()
+        );
+    }
     anyhow!(
         "no relay runs with the spool {} and the data directory {}: start it with `regards-relay run`, or name the running relay's \
          configuration with `--config` and its data directory with `--data-dir`",

@@ -8,6 +8,7 @@ use super::super::{plural, units};
 use super::{Reading, write_jobs};
 use crate::admin::control::{SinkStatus, SourceStatus, Status};
 use crate::clock::WallTime;
+use crate::spool::configuration_warning;
 use crate::telemetry::printable;
 
 /// The width of the lines, unless the terminal has another one.
@@ -144,6 +145,7 @@ fn problems(reading: &Reading, now: WallTime) -> Vec<String> {
             .push("the last reload failed, and the old configuration is in use: see `regards-relay check`".to_owned());
     }
     problems.extend(overdue_requests(status));
+    problems.extend(different_configurations(status));
     problems.extend(limits(status));
     problems.extend(of_sinks(&["delivering"]));
     problems.extend(of_sinks(&["paused", "orphaned"]));
@@ -157,6 +159,12 @@ fn overdue_requests(status: &Status) -> impl Iterator<Item = String> {
         let are = if alert.active == 1 { "is" } else { "are" };
         format!("alert {}: {} {are} overdue", alert.name, plural(alert.active, "request"))
     })
+}
+
+fn different_configurations(status: &Status) -> Option<String> {
+    let differing = status.spool.instances.iter().filter(|instance| !instance.same_configuration);
+    let differing: Vec<_> = differing.map(|instance| instance.name.clone()).collect();
+    (!differing.is_empty()).then(|| configuration_warning(&differing))
 }
 
 /// The limits that are nearly reached.
@@ -327,6 +335,15 @@ fn totals(status: &Status) -> Vec<String> {
         format!("spool         {}, {bytes} of {most}", plural(spool.deliveries, "delivery")),
         format!("dead letters  {}, {}{letters_most}{hint}", letters.count, units::size(letters.bytes)),
     ];
+    totals.extend(spool.instances.iter().take(MAX_ROWS).map(|instance| {
+        let state = match (instance.epoch, instance.lease) {
+            (Some(epoch), Some(lease)) => {
+                format!("works, epoch {epoch}, lease {:.1} s", Duration::from_millis(lease).as_secs_f32())
+            }
+            _ => "stands by".to_owned(),
+        };
+        format!("relay         {} {state}", printable(&instance.name))
+    }));
     let watched = status.alerts.iter().filter_map(|alert| Some((&alert.name, alert.open?, alert.active)));
     totals.extend(watched.take(MAX_ROWS).map(|(name, open, overdue)| {
         format!("requests      {open} open, {overdue} overdue (alert {})", printable(name))

@@ -34,6 +34,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use xxhash_rust::xxh3::xxh3_64;
+
 use self::common::{DAY, GIB, HOUR, MIB, SECOND, period, size, unknown_name};
 use self::transform::Transforms;
 use super::files::NamedFiles;
@@ -87,7 +89,22 @@ pub(super) fn config(tree: &Node, reader: &mut Reader<'_>) -> Option<Config> {
     raw.version.as_ref()?;
     let (name, sources, sinks, rules, alerts, spool) = (name?, sources??, sinks??, Arc::new(rules?), alerts?, spool?);
     let files = NamedFiles::read(reader.files.iter().map(PathBuf::as_path));
-    Some(Config { name, sources, sinks, rules, alerts, spool, dead_letters, journal, delivery, admin, data_dir, files })
+    let hash = xxh3_64(reader.text.as_bytes());
+    Some(Config {
+        hash,
+        name,
+        sources,
+        sinks,
+        rules,
+        alerts,
+        spool,
+        dead_letters,
+        journal,
+        delivery,
+        admin,
+        data_dir,
+        files,
+    })
 }
 
 /// Whether the file has a supported version. Another version has other keys, so nothing else of it is checked.

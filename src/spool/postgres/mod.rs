@@ -4,6 +4,7 @@ mod apply;
 mod compact;
 mod connection;
 mod filter;
+mod instances;
 mod migrate;
 mod ownership;
 mod reader;
@@ -14,6 +15,7 @@ mod statements;
 mod text;
 
 use std::cell::Cell;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Runtime;
@@ -23,6 +25,7 @@ use super::budget::Usage;
 use super::change::{AppliedChange, Change};
 use super::counts::DeadLetterTotals;
 use super::delivery::RowId;
+use super::instances::Instances;
 use super::lease::Lease;
 use super::purge::PurgeSelection;
 use super::store::{FailedBatch, FailedChanges, Store, StoreContents};
@@ -33,7 +36,7 @@ use crate::rules::{AlertName, SinkName};
 use crate::storage::DiskSpace;
 
 use connection::Connection;
-use ownership::{Access, Ownership, RELEASED, SHARD};
+use ownership::{Access, Ownership, SHARD};
 use renewal::{Renewal, RenewalConnection};
 
 pub(super) use migrate::VERSION;
@@ -65,17 +68,17 @@ fn runtime() -> Result<Runtime, SpoolError> {
 
 impl PostgresStore {
     /// Takes the spool, and creates its tables if they are missing.
-    pub(super) fn open(config: &PostgresConfig) -> Result<Self, SpoolError> {
+    pub(super) fn open(config: &PostgresConfig, instances: Arc<Instances>) -> Result<Self, SpoolError> {
         let runtime = runtime()?;
         let for_renewals = RenewalConnection::open(config)?;
         let (connection, ownership) = runtime.block_on(async {
             let connection = Connection::open(config, CONNECT_TIMEOUT).await?;
             migrate::migrate(&connection, config).await?;
-            let ownership = Ownership::take(&connection, config).await?;
+            let ownership = Ownership::take(&connection, config, &instances).await?;
             ownership.note_backend(&connection).await?;
             Ok::<_, SpoolError>((connection, ownership))
         })?;
-        let renewal = Renewal::start(for_renewals, ownership.clone(), config.clone())?;
+        let renewal = Renewal::start(for_renewals, ownership.clone(), config.clone(), instances)?;
         let is_same_boot = ownership.clock.is_some_and(clock::restore);
         let store = Self {
             config: config.clone(),

@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use super::connection::{Connection, Values};
+use super::instances::{SEEN, SEEN_VALUES, SHOW, decode_instance, register};
 use crate::clock::{ClockBase, Uptime};
 use crate::config::PostgresConfig;
 use crate::spool::SpoolError;
+use crate::spool::instances::Instances;
 use crate::spool::lease::Lease;
 
 /// The only shard: all sources of a configuration.
@@ -52,7 +54,11 @@ impl Ownership {
     }
 
     /// Takes the shard if it has no owner, or if the owner's lease has expired.
-    pub(super) async fn take(connection: &Connection, config: &PostgresConfig) -> Result<Self, SpoolError> {
+    pub(super) async fn take(
+        connection: &Connection,
+        config: &PostgresConfig,
+        instances: &Instances,
+    ) -> Result<Self, SpoolError> {
         let in_use = |owner: &str| {
             let (database, schema) = (config.database.clone(), config.schema.clone());
             SpoolError::Owned { database, schema, owner: owner.to_owned() }
@@ -66,7 +72,7 @@ impl Ownership {
         }
         let asked = Uptime::now();
         connection.batch("BEGIN").await?;
-        let instance = register(connection).await?;
+        let instance = register(connection, instances).await?;
         let base = ClockBase::now();
         let lease = millis(config.lease);
         let insert = "INSERT INTO shards (shard, epoch, owner, clean, expires_at, boot, base) \
@@ -121,15 +127,24 @@ impl Ownership {
         Err(SpoolError::Fenced)
     }
 
-    pub(super) async fn renew(&self, connection: &Connection, config: &PostgresConfig) -> Result<(), SpoolError> {
+    /// Renews the lease, and looks for the other relays of the spool.
+    pub(super) async fn renew(
+        &self,
+        connection: &Connection,
+        config: &PostgresConfig,
+        instances: &Instances,
+    ) -> Result<(), SpoolError> {
         let asked = Uptime::now();
         let renew = "UPDATE shards SET expires_at = clock_timestamp() + $4 * interval '1 millisecond' \
-                     WHERE shard = $1 AND owner = $2 AND epoch = $3";
+                     WHERE shard = $1 AND owner = $2 AND epoch = $3 RETURNING epoch";
         let values: &Values<'_> = &[&SHARD, &self.instance, &self.epoch, &millis(config.lease)];
-        if connection.execute(renew, values).await? == 0 {
+        let shown: &Values<'_> = &[&self.instance, &instances.configuration()];
+        let [renewed, _, seen] = connection.pipeline([(renew, values), (SHOW, shown), (SEEN, SEEN_VALUES)]).await?;
+        if renewed.is_empty() {
             self.lease.end();
             return Err(SpoolError::Fenced);
         }
+        instances.update(connection.decode(&seen, decode_instance)?);
         if self.lease.renew(asked, config.lease) { Ok(()) } else { Err(SpoolError::Fenced) }
     }
 
@@ -219,22 +234,6 @@ impl Previous {
         let expired = Duration::from_millis(u64::try_from(self.expired).unwrap_or(0));
         found.after(UNCLEAN_PAUSE.saturating_sub(expired))
     }
-}
-
-/// Adds this process to the instances, and removes those that were not seen for a day.
-async fn register(connection: &Connection) -> Result<i64, SpoolError> {
-    let forget = "DELETE FROM instances WHERE seen_at < clock_timestamp() - interval '1 day' \
-                  AND NOT EXISTS (SELECT 1 FROM shards WHERE owner = instances.id)";
-    connection.execute(forget, &[]).await?;
-    let name = format!("{} (process {})", hostname(), std::process::id());
-    let add = "INSERT INTO instances (name, seen_at, config_hash, backends) VALUES ($1, clock_timestamp(), 0, '[]') \
-               RETURNING id";
-    let added = connection.rows(add, &[&name]).await?;
-    Ok(connection.decode(&added, |row| row.try_get(0))?.pop().unwrap_or_default())
-}
-
-fn hostname() -> String {
-    rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
 fn millis(length: Duration) -> f64 {

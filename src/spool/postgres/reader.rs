@@ -12,12 +12,13 @@ use super::connection::Connection;
 use super::filter::Conditions;
 use super::rows::{DELIVERY_COLUMNS, decode_delivery, optional_text, text, unsigned};
 use super::statements::signed;
-use super::{CONNECT_TIMEOUT, runtime};
+use super::{CONNECT_TIMEOUT, instances, runtime};
 use crate::clock::{ClockBase, MonotonicTime, WallTime};
 use crate::config::PostgresConfig;
 use crate::rules::AlertName;
 use crate::spool::SpoolError;
 use crate::spool::delivery::RowId;
+use crate::spool::instances::Instance;
 use crate::spool::postgres::text::escape;
 use crate::spool::reader::{
     BacklogSummary, DeadLetterFilter, DeadLetterReader, DeadLetterSummary, DeliveryFilter, ListedDelivery, MAX_ERRORS,
@@ -116,6 +117,10 @@ impl StoreReader for PostgresReader {
 
     fn exists(&self) -> Result<bool, SpoolError> {
         self.read(false, async |_| Ok(true))
+    }
+
+    fn instances(&self) -> Result<Vec<Instance>, SpoolError> {
+        self.read(Vec::new(), async |connection| instances::seen(connection).await)
     }
 
     fn backlogs(&self) -> Result<Vec<BacklogSummary>, SpoolError> {

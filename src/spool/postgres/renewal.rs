@@ -1,5 +1,6 @@
 //! Renews the lease, on a thread and a connection of its own: a long transaction must not delay it.
 
+use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread::JoinHandle;
 
@@ -10,6 +11,7 @@ use super::ownership::Ownership;
 use super::{CONNECT_TIMEOUT, runtime};
 use crate::config::PostgresConfig;
 use crate::spool::SpoolError;
+use crate::spool::instances::Instances;
 use crate::tasks::{self, TaskKind};
 
 /// The lease is renewed so often while it lasts.
@@ -40,11 +42,12 @@ impl Renewal {
         by: RenewalConnection,
         ownership: Ownership,
         config: PostgresConfig,
+        instances: Arc<Instances>,
     ) -> Result<Self, SpoolError> {
         let (stop, stopped) = mpsc::channel();
         let renew = move || {
             let RenewalConnection { runtime, connection } = by;
-            let mut renewer = Renewer { ownership, config, runtime, connection: Some(connection) };
+            let mut renewer = Renewer { ownership, config, instances, runtime, connection: Some(connection) };
             let interval = renewer.config.lease / RENEWALS_PER_LEASE;
             while renewer.ownership.lease.is_valid() {
                 match stopped.recv_timeout(interval) {
@@ -74,6 +77,7 @@ impl Drop for Renewal {
 struct Renewer {
     ownership: Ownership,
     config: PostgresConfig,
+    instances: Arc<Instances>,
     runtime: Runtime,
     /// None: the last request failed.
     connection: Option<Connection>,
@@ -81,14 +85,14 @@ struct Renewer {
 
 impl Renewer {
     fn renew(&mut self) {
-        let Self { ownership, config, runtime, connection } = self;
+        let Self { ownership, config, instances, runtime, connection } = self;
         let limit = config.lease / 2;
         let renewed = runtime.block_on(async {
             let open = match connection.take() {
                 Some(open) => open,
                 None => Connection::open(config, limit).await?,
             };
-            tokio::time::timeout(limit, ownership.renew(&open, config))
+            tokio::time::timeout(limit, ownership.renew(&open, config, instances))
                 .await
                 .unwrap_or(Err(SpoolError::LeaseTimeout))?;
             *connection = Some(open);

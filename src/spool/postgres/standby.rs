@@ -2,30 +2,39 @@
 
 use std::time::Duration;
 
+use super::CONNECT_TIMEOUT;
 use super::connection::Connection;
-use super::ownership::Previous;
-use super::{CONNECT_TIMEOUT, RELEASED};
+use super::instances::{meet, register};
+use super::ownership::{Previous, RELEASED};
 use crate::config::PostgresConfig;
 use crate::spool::SpoolError;
+use crate::spool::instances::Instances;
 
 /// How often a standby looks at the lease. That it was given up is also announced.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Returns when the spool has no owner, or another one, or when the owner's lease has expired.
-pub(in crate::spool) async fn wait_for_change(config: &PostgresConfig) -> Result<(), SpoolError> {
+pub(in crate::spool) async fn wait_for_change(
+    config: &PostgresConfig,
+    instances: &Instances,
+) -> Result<(), SpoolError> {
     let mut connection = Connection::open(config, CONNECT_TIMEOUT).await?;
     // First: of what is announced from now on, nothing is missed.
     connection.batch(&format!("LISTEN {RELEASED}")).await?;
+    let instance = register(&connection, instances).await?;
     let mut first_owner = None;
     while let Some(owner) = Previous::read(&connection).await?.filter(|owner| !owner.is_free()) {
         if *first_owner.get_or_insert(owner.owner) != owner.owner {
             break;
         }
+        meet(&connection, instance, instances).await?;
         let look_again = LOOK_INTERVAL.min(owner.remaining());
         let announced = tokio::time::timeout(look_again, connection.announcement(&config.schema)).await;
         // A connection that has ended fails at the next look.
         let _ = announced;
     }
+    // If it gets the spool, it is another instance.
+    connection.execute("DELETE FROM instances WHERE id = $1", &[&instance]).await?;
     connection.close().await;
     Ok(())
 }

@@ -20,6 +20,7 @@ use uuid::Uuid;
 
 use super::SpoolError;
 use super::delivery::RowId;
+use super::instances::Instance;
 use super::postgres::PostgresReader;
 use super::sqlite::SqliteReader;
 use crate::config::StoreConfig;
@@ -38,6 +39,11 @@ pub(super) trait StoreReader: fmt::Debug + Send + Sync {
     fn name(&self) -> Option<String>;
 
     fn exists(&self) -> Result<bool, SpoolError>;
+
+    /// The relays that share it; none if no other machine can reach it.
+    fn instances(&self) -> Result<Vec<Instance>, SpoolError> {
+        Ok(Vec::new())
+    }
 
     fn backlogs(&self) -> Result<Vec<BacklogSummary>, SpoolError>;
 
@@ -105,6 +111,11 @@ impl SpoolReader {
     #[must_use]
     pub fn name(&self) -> Option<String> {
         self.store.name()
+    }
+
+    /// The relays that share the spool; none if no other machine can reach it.
+    pub fn instances(&self) -> Result<Vec<Instance>, SpoolError> {
+        self.store.instances()
     }
 
     /// Whether there is a spool at all.

@@ -13,7 +13,8 @@ async fn a_second_relay_waits_for_the_first() {
     let first = Arc::clone(&spool);
     let mut told = 0;
     let config = setup.config();
-    let second = Spool::open_when_free(&config, &setup.limits, |_| {
+    let instances = Arc::default();
+    let second = Spool::open_when_free(&config, &setup.limits, &instances, |_| {
         told += 1;
         let first = Arc::clone(&first);
         tokio::spawn(async move { first.close(GRACE).await });

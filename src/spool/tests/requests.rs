@@ -167,7 +167,8 @@ async fn of_an_alert_that_is_removed_open_requests_are_forgotten_and_overdue_one
 
 /// A spool that watches two requests, and remembers two early ends.
 fn small(setup: &Setup) -> Spool {
-    Spool::open_with(&setup.config(), &setup.limits, RequestLimits { watched: 2, early_ends: 2 }).unwrap()
+    Spool::open_with(&setup.config(), &setup.limits, RequestLimits { watched: 2, early_ends: 2 }, Arc::default())
+        .unwrap()
 }
 
 #[tokio::test]

@@ -15,13 +15,13 @@ fn tables_of_postgres_are_small_again_when_many_rows_are_gone() {
         println!("the tests of SQLite's store are beside it");
         return;
     };
-    PostgresStore::open(database).unwrap().give_up(true);
+    PostgresStore::open(database, Arc::default()).unwrap().give_up(true);
     let check = |condition: &str| postgres::execute(database, &format!("DO $$ BEGIN ASSERT {condition}; END $$"));
     setup.execute(&format!("INSERT INTO heads SELECT id, 'gone', id, 0 FROM generate_series(1, {MANY}) id"));
     setup.execute("DELETE FROM heads");
     check("pg_total_relation_size('heads') > 32 << 20").unwrap();
 
-    let mut store = PostgresStore::open(database).unwrap();
+    let mut store = PostgresStore::open(database, Arc::default()).unwrap();
     let until = Instant::now() + GRACE;
     loop {
         // Also autovacuum comes again if the server counts the deleted rows late.

@@ -53,6 +53,7 @@ fn reading(sources: Vec<SourceStatus>, sinks: Vec<SinkStatus>) -> Reading {
             max_sink_bytes: 5 << 30,
             orphans: 0,
             problem: None,
+            instances: Vec::new(),
         },
         dead_letters: DeadLettersStatus { count: 0, bytes: 0, max_bytes: Some(2 << 30) },
         jobs: Vec::new(),

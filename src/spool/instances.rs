@@ -1,0 +1,114 @@
+//! The relays that use or want a spool that several machines can reach.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// A relay of the spool, as the database knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Instance {
+    /// Its machine and its process, as in `relay-1 (process 4711)`.
+    pub name: String,
+    /// None if it stands by.
+    pub lease: Option<LeaseOfInstance>,
+    configuration: i64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LeaseOfInstance {
+    /// One more for each owner of the spool.
+    pub epoch: i64,
+    /// How long it lasts if it is not renewed.
+    pub remaining: Duration,
+}
+
+/// An unknown configuration: that of a command, which routes nothing.
+const UNKNOWN: i64 = 0;
+
+impl Instance {
+    pub(super) fn new(name: String, lease: Option<LeaseOfInstance>, configuration: i64) -> Self {
+        Self { name, lease, configuration }
+    }
+}
+
+/// The relays of a spool as this one sees them, and what it tells them.
+#[derive(Debug, Default)]
+pub struct Instances {
+    /// The hash of this relay's configuration.
+    configuration: AtomicI64,
+    seen: Mutex<Vec<Instance>>,
+}
+
+impl Instances {
+    pub fn set_configuration(&self, hash: u64) {
+        self.configuration.store(hash.cast_signed(), Ordering::Relaxed);
+    }
+
+    pub(super) fn configuration(&self) -> i64 {
+        self.configuration.load(Ordering::Relaxed)
+    }
+
+    /// All relays that were seen lately, this one included.
+    #[must_use]
+    pub fn all(&self) -> Vec<Instance> {
+        self.seen().clone()
+    }
+
+    /// Whether that relay has another configuration than this one.
+    #[must_use]
+    pub fn differs(&self, instance: &Instance) -> bool {
+        let own = self.configuration();
+        ![own, UNKNOWN].contains(&instance.configuration) && own != UNKNOWN
+    }
+
+    /// The names of relays with another configuration.
+    #[must_use]
+    pub fn differing(&self) -> Vec<String> {
+        self.all().into_iter().filter(|instance| self.differs(instance)).map(|instance| instance.name).collect()
+    }
+
+    /// Notes what the database knows now, and warns of other configurations when they change.
+    pub(super) fn update(&self, seen: Vec<Instance>) {
+        let before = self.differing();
+        *self.seen() = seen;
+        let differing = self.differing();
+        if differing == before {
+            return;
+        }
+        if differing.is_empty() {
+            tracing::info!("all relays of the spool have the same configuration again");
+        } else {
+            tracing::warn!(error = %warning(&differing), "two relays of the spool have different configurations");
+        }
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Vec<Instance>> {
+        // No code runs under the lock that could leave the list half changed.
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What to do about relays with another configuration.
+#[must_use]
+pub fn warning(differing: &[String]) -> String {
+    format!(
+        "{} has another configuration than this relay: what becomes of an event depends on which of them works; deploy the same file on both",
+        differing.join(", ")
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_known_configurations_are_compared() {
+        let seen = [("same", 7), ("command", UNKNOWN), ("other", -8)];
+        let instances = Instances::default();
+        instances.update(seen.map(|(name, hash)| Instance::new(name.to_owned(), None, hash)).into());
+        assert!(instances.differing().is_empty(), "this one is a command");
+        instances.set_configuration(7);
+        assert_eq!(instances.differing(), ["other"]);
+        assert!(warning(&instances.differing()).starts_with("other has another configuration"));
+    }
+}
