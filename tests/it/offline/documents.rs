@@ -28,13 +28,14 @@ const DOCUMENTS: [&str; 14] = [
 const FOR_USERS: [&str; 4] = ["README.md", "docs/kafka.md", "docs/operations.md", "docs/routes.md"];
 
 /// Configurations that users copy and adapt.
-const CONFIGURATIONS: [&str; 7] = [
+const CONFIGURATIONS: [&str; 8] = [
     "examples/kafka-pipeline.yaml",
     "examples/kafka-avro.yaml",
     "examples/webhook-on-error.yaml",
     "examples/reroute-by-tenant.yaml",
     "examples/alerts-to-kafka.yaml",
     "deploy/routes.yaml",
+    "deploy/routes.two-relays.yaml",
     "routes.yaml",
 ];
 
@@ -123,8 +124,11 @@ fn excerpts_of_the_kafka_page_are_true() {
 fn configurations_to_start_from_pass_the_check() {
     for path in CONFIGURATIONS {
         // `check` warns about the secret in the example.
-        let variables =
-            [("REGARDS_PASSWORD", "any"), ("WEBHOOK_SECRET", "whsec_b25lIHRoYXQgaXMga25vd24gdG8gbm9ib2R5IGVsc2U=")];
+        let variables = [
+            ("REGARDS_PASSWORD", "any"),
+            ("POSTGRES_PASSWORD", "any"),
+            ("WEBHOOK_SECRET", "whsec_b25lIHRoYXQgaXMga25vd24gdG8gbm9ib2R5IGVsc2U="),
+        ];
         let checked = regards_relay(&["--config", path, "check", "--strict"], &variables);
         assert!(checked.status.success(), "{path}:\n{}", String::from_utf8_lossy(&checked.stderr));
     }
