@@ -39,7 +39,7 @@ test: lint ## all checks and tests, with a real RabbitMQ, Kafka and PostgreSQL
 		cargo test --locked --workspace -- --skip $(DEADLINED) --skip $(MEMORY) --skip $(RENEWED); \
 		REGARDS_RELAY_TEST_SPOOL=postgres cargo test --locked --lib spool::tests' # most tests wait for a broker
 	scripts/services.sh run -- cargo test --locked --test it $(DEADLINED)
-	TORTURE_RELAYS=2 TORTURE_VICTIMS=relay,webhook,postgres \
+	TORTURE_RELAYS=2 TORTURE_VICTIMS=relay,webhook,postgres,network TORTURE_EVENTS=3000 \
 		scripts/services.sh run -- cargo test --locked --test it $(DEADLINED)
 	$(MAKE) --no-print-directory cost
 

@@ -95,6 +95,10 @@ impl Gate {
 
 async fn forward(client: TcpStream, to: u16, gate: Arc<Gate>) {
     let Ok(broker) = TcpStream::connect(("127.0.0.1", to)).await else { return };
+    // Small requests and answers must not wait for each other: the servers and the relay set it as well.
+    for stream in [&client, &broker] {
+        let _ = stream.set_nodelay(true);
+    }
     let (mut from_client, mut to_client) = client.into_split();
     let (mut from_broker, mut to_broker) = broker.into_split();
     tokio::select! {

@@ -30,13 +30,14 @@ pub fn of(tally: &Tally, cut_short: u64, unknown: UnknownEnds, blamed: u64) -> B
     let redelivered = crashes * PREFETCH + undone;
     let everywhere = redelivered + crashes * DRAIN_WINDOW;
     let freezes = tally.times(&[Fault::Freeze]);
+    let cuts = tally.times(&[Fault::OwnerCutFromWebhook]);
     let of_sink = |sink| match sink {
         Sink::Kafka => everywhere + tally.times(&[Fault::KafkaRestart, Fault::KafkaKill]) * (PREFETCH + DRAIN_WINDOW),
         Sink::Amqp => {
             everywhere + tally.times(&[Fault::RabbitRestart, Fault::RabbitKill, Fault::SinkCut]) * AMQP_WINDOWS
         }
         // A frozen relay finds that its requests timed out, even if the webhook has answered them.
-        Sink::Webhook => everywhere + unknown.events + freezes * CONCURRENCY,
+        Sink::Webhook => everywhere + unknown.events + (freezes + cuts) * CONCURRENCY,
         // The relay repeats a partial write at most once each time the disk is full.
         Sink::File => {
             let full = tally.times(&[Fault::FullDisk, Fault::KillOnFullDisk, Fault::LettersOnFullDisk]);

@@ -4,15 +4,19 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::TcpListener;
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use super::receiver::{Receiver, url_at};
 use super::schedule::Fault;
 use crate::support::postgres::Postgres;
-use crate::support::{Home, Relay, Services, unique, until};
+use crate::support::proxy::Proxy;
+use crate::support::{Home, Regards, Services, unique, until};
 
 /// The spool that several relays share.
 pub struct Database {
-    url: String,
+    user: String,
+    name: String,
     password: String,
     schema: String,
     pub lease: Duration,
@@ -21,9 +25,9 @@ pub struct Database {
 
 impl Database {
     pub fn of(services: &Services, lease: Duration) -> Self {
-        let (user, port) = (services.postgres_user(), services.postgres_port());
         Self {
-            url: format!("postgres://{user}@127.0.0.1:{port}/{}?sslmode=require", services.postgres_database()),
+            user: services.postgres_user().to_owned(),
+            name: services.postgres_database().to_owned(),
             password: services.postgres_password().to_owned(),
             schema: unique("torture").replace('-', "_"),
             lease,
@@ -40,17 +44,21 @@ impl Database {
         )
     }
 
-    /// A relay that has lost its lease executes itself again, and keeps this address then.
-    pub fn configure(&self, home: Home) -> Home {
+    /// Configures a relay that reaches the servers by these lines.
+    pub fn configure(&self, home: Home, lines: &Lines, regards: &Regards) -> Home {
+        // A relay that has lost its lease executes itself again, and keeps this address then.
         let free = TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr()).expect("a free port");
-        home.with("POSTGRES", &self.url)
+        let url = |port: u16| format!("postgres://{}@127.0.0.1:{port}/{}?sslmode=require", self.user, self.name);
+        home.with("POSTGRES", &url(lines.postgres.port()))
             .with("PASSWORD", &self.password)
+            .with("REGARDS", &regards.vhost.url_at(&regards.user, &regards.password, lines.rabbit.port()))
+            .with("HOOK", &url_at(lines.webhook.port()))
             .with("REGARDS_RELAY_ADMIN_LISTEN", &free.to_string())
             .keeping_secret(&self.password)
     }
 
-    /// The place of the relay that owns the spool. Waits until one does.
-    pub async fn owner(&self, relays: &[Relay<'_>]) -> usize {
+    /// The place of the relay that owns the spool, by the process of the relay at each place. Waits until one does.
+    pub async fn owner(&self, processes: &Mutex<Vec<u32>>) -> usize {
         let schema = &self.schema;
         let statement = format!(
             "SELECT name FROM {schema}.shards JOIN {schema}.instances ON id = owner \
@@ -58,10 +66,27 @@ impl Database {
         );
         until("a relay that owns the spool", async || {
             let name = self.admin.execute(&statement).await?;
-            let is_owner = |relay: &Relay<'_>| name.contains(&format!("(process {})", relay.pid()));
-            relays.iter().position(is_owner).ok_or(name)
+            let is_owner = |process: &u32| name.contains(&format!("(process {process})"));
+            processes.lock().expect("no holder panics").iter().position(is_owner).ok_or(name)
         })
         .await
+    }
+}
+
+/// The connections of one relay to the servers, which can be cut.
+pub struct Lines {
+    pub postgres: Proxy,
+    pub rabbit: Proxy,
+    pub webhook: Proxy,
+}
+
+impl Lines {
+    pub async fn of(services: &Services, receiver: &Receiver) -> Self {
+        Self {
+            postgres: Proxy::to(services.postgres_port()).await,
+            rabbit: Proxy::to(services.amqp_port()).await,
+            webhook: Proxy::to(receiver.port()).await,
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use futures_util::future::join_all;
 
 use super::collector::Shelves;
 use super::disk::SmallDisk;
-use super::fleet::{Database, Takeovers};
+use super::fleet::{Database, Lines, Takeovers};
 use super::plan::{EventId, Plan, Sink};
 use super::probe::Probe;
 use super::publisher::{Progress, STANDSTILL};
@@ -38,6 +38,9 @@ pub struct Nemesis<'a> {
     pub homes: &'a [Home],
     /// None if there is one relay.
     pub database: Option<&'a Database>,
+    pub lines: &'a [tokio::sync::Mutex<Lines>],
+    /// The process of the relay at each place.
+    pub processes: Mutex<Vec<u32>>,
     pub disk: Option<&'a SmallDisk>,
     /// None if no fault touches the brokers.
     pub brokers: Option<&'a Private>,
@@ -74,14 +77,16 @@ impl<'a> Nemesis<'a> {
     pub async fn run(&self, schedule: &Schedule, relays: Vec<Relay<'a>>) -> Vec<Relay<'a>> {
         for (place, relay) in relays.iter().enumerate() {
             self.probe.look_at(place, relay).await;
+            self.processes.lock().expect("no holder panics").push(relay.pid());
         }
-        let (relays, (), (), (), (), ()) = tokio::join!(
+        let (relays, (), (), (), (), (), ()) = tokio::join!(
             self.strike_relays(schedule.against(Victim::Relay), relays),
             self.strike_rabbit(schedule.against(Victim::Rabbit)),
             self.strike_kafka(schedule.against(Victim::Kafka)),
             self.strike_webhook(schedule.against(Victim::Webhook)),
             self.strike_clock(schedule.against(Victim::Clock)),
             self.strike_postgres(schedule.against(Victim::Postgres)),
+            self.strike_network(schedule.against(Victim::Network)),
         );
         relays
     }
@@ -93,7 +98,7 @@ impl<'a> Nemesis<'a> {
             let hit = self.works(None).await;
             let all_run = relays.iter_mut().all(Relay::runs);
             assert!(all_run, "a relay ended by itself, before: {}", strike.fault.name());
-            let owner = self.owner(&relays).await;
+            let owner = self.owner().await;
             let relay = relays.remove(owner);
             let (relay, hit) = if self.database.is_some() {
                 (self.strike_owner(strike, owner, relay).await, hit)
@@ -107,9 +112,9 @@ impl<'a> Nemesis<'a> {
     }
 
     /// The place of the relay that works.
-    pub async fn owner(&self, relays: &[Relay<'_>]) -> usize {
+    pub async fn owner(&self) -> usize {
         match self.database {
-            Some(database) => database.owner(relays).await,
+            Some(database) => database.owner(&self.processes).await,
             None => 0,
         }
     }
@@ -214,6 +219,33 @@ impl<'a> Nemesis<'a> {
                 Fault::PostgresCut => self.brokers().terminate("postgres").await,
                 other => unreachable!("{} is not done to PostgreSQL", other.name()),
             }
+            self.note(fault, hit);
+        }
+    }
+
+    async fn strike_network(&self, strikes: &[Strike]) {
+        let mut seen = 0;
+        for &Strike { fault, after, lasts, draw } in strikes {
+            self.wait_for(after, &mut seen).await;
+            let hit = self.works(None).await;
+            let mut lines = self.lines[self.owner().await].lock().await;
+            let (line, lasts) = match fault {
+                Fault::OwnerCutFromPostgres => (&mut lines.postgres, self.lease() + lasts),
+                Fault::OwnerCutFromRabbit => (&mut lines.rabbit, lasts),
+                Fault::OwnerCutFromWebhook => (&mut lines.webhook, lasts),
+                other => unreachable!("{} is not done to the network", other.name()),
+            };
+            if draw.is_multiple_of(2) {
+                // What is sent meanwhile arrives afterwards.
+                line.hold();
+                tokio::time::sleep(lasts).await;
+                line.release();
+            } else {
+                line.go_down().await;
+                tokio::time::sleep(lasts).await;
+                line.come_back().await;
+            }
+            drop(lines);
             self.note(fault, hit);
         }
     }
@@ -391,6 +423,7 @@ impl<'a> Nemesis<'a> {
     pub(super) async fn start(&self, place: usize) -> Relay<'a> {
         self.starts.fetch_add(1, SeqCst);
         let relay = self.homes[place].start();
+        self.processes.lock().expect("no holder panics")[place] = relay.pid();
         self.probe.look_at(place, &relay).await;
         relay
     }

@@ -107,8 +107,12 @@ impl Receiver {
         Self { shared, port: address.port(), server }
     }
 
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}{EVENTS_PATH}", self.port)
+        url_at(self.port)
     }
 
     pub fn digests_url(&self) -> String {
@@ -140,6 +144,11 @@ impl Drop for Receiver {
         self.set(Mood::Down);
         self.server.abort();
     }
+}
+
+/// The URL with the port of a proxy.
+pub fn url_at(port: u16) -> String {
+    format!("http://127.0.0.1:{port}{EVENTS_PATH}")
 }
 
 /// A thread that appends one body per line and reports when it is on disk. One fsync serves all waiting requests.

@@ -48,6 +48,8 @@ pub async fn run(settings: &Settings, schedule: &Schedule, world: &mut World) ->
     let nemesis = Nemesis {
         homes: &world.homes,
         database: world.database.as_ref(),
+        lines: &world.lines,
+        processes: Mutex::default(),
         disk: world.disk.as_ref(),
         brokers: world.brokers.as_ref(),
         regards: &world.regards,
@@ -124,7 +126,7 @@ impl Run<'_> {
             publisher.publish_late_ends().await;
             let letters = self.dead_letters();
             self.world.receiver.take_all();
-            let owner = nemesis.owner(&relays).await;
+            let owner = nemesis.owner().await;
             let redrive = || letters::redrive_refused(&self.world.homes[owner]).err();
             let refused = self.wait(Instant::now() + self.patience.rest, redrive).await;
             let redriven = self.wait(Instant::now() + self.patience.rest, || self.redriven_missing(nemesis)).await;

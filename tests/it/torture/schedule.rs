@@ -60,6 +60,12 @@ pub enum Fault {
     PostgresLongPause,
     /// An administrator ends all connections to PostgreSQL.
     PostgresCut,
+    /// The network between the relay that owns the spool and PostgreSQL is gone for longer than the lease.
+    OwnerCutFromPostgres,
+    /// The same between that relay and the source's broker.
+    OwnerCutFromRabbit,
+    /// The same between that relay and the webhook.
+    OwnerCutFromWebhook,
 }
 
 /// The target of a fault. Each victim has one fault at a time.
@@ -71,10 +77,12 @@ pub enum Victim {
     Webhook,
     Clock,
     Postgres,
+    Network,
 }
 
 impl Victim {
-    pub const ALL: [Self; 6] = [Self::Relay, Self::Rabbit, Self::Kafka, Self::Webhook, Self::Clock, Self::Postgres];
+    pub const ALL: [Self; 7] =
+        [Self::Relay, Self::Rabbit, Self::Kafka, Self::Webhook, Self::Clock, Self::Postgres, Self::Network];
 
     pub const fn name(self) -> &'static str {
         match self {
@@ -84,6 +92,7 @@ impl Victim {
             Self::Webhook => "webhook",
             Self::Clock => "clock",
             Self::Postgres => "postgres",
+            Self::Network => "network",
         }
     }
 }
@@ -91,7 +100,7 @@ impl Victim {
 impl Fault {
     /// The victim and the number of each fault in one round. Ten rounds have fifty kills and twenty restarts of each
     /// broker.
-    const ROUND: [(Self, usize, Victim); 33] = [
+    const ROUND: [(Self, usize, Victim); 36] = [
         (Self::Kill, 5, Victim::Relay),
         (Self::Terminate, 2, Victim::Relay),
         (Self::Freeze, 1, Victim::Relay),
@@ -125,6 +134,9 @@ impl Fault {
         (Self::PostgresPause, 1, Victim::Postgres),
         (Self::PostgresLongPause, 1, Victim::Postgres),
         (Self::PostgresCut, 1, Victim::Postgres),
+        (Self::OwnerCutFromPostgres, 2, Victim::Network),
+        (Self::OwnerCutFromRabbit, 1, Victim::Network),
+        (Self::OwnerCutFromWebhook, 1, Victim::Network),
     ];
 
     fn victim(self) -> Victim {
@@ -167,6 +179,9 @@ impl Fault {
             Self::PostgresPause => "PostgreSQL: SIGSTOP, SIGCONT",
             Self::PostgresLongPause => "PostgreSQL: SIGSTOP beyond the lease, SIGCONT",
             Self::PostgresCut => "PostgreSQL: all connections closed",
+            Self::OwnerCutFromPostgres => "network: owner and PostgreSQL, beyond the lease",
+            Self::OwnerCutFromRabbit => "network: owner and RabbitMQ",
+            Self::OwnerCutFromWebhook => "network: owner and webhook",
         }
     }
 
@@ -215,7 +230,7 @@ impl Schedule {
     pub fn of(settings: &Settings, small_disk: bool) -> Self {
         let &Settings { seed, rounds, events, relays, ref victims, .. } = settings;
         let is_hit = |victim| match victim {
-            Victim::Postgres if relays == 1 => false,
+            Victim::Postgres | Victim::Network if relays == 1 => false,
             victim => victims.is_empty() || victims.contains(&victim),
         };
         let times_of = |fault: Fault, times| if relays > 1 { fault.times_with_takeovers(times) } else { times };

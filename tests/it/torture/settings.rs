@@ -9,6 +9,8 @@ use super::schedule::Victim;
 const SEED: u64 = 20_221_222;
 const EVENTS: u64 = 6_000;
 const LEASE: u64 = 5;
+/// How long a takeover may take, until the broker lets go of a relay that hangs.
+const TAKEOVER: Duration = Duration::from_secs(35);
 const SECONDS_A_ROUND: u64 = 25;
 
 /// The settings of one run.
@@ -52,15 +54,20 @@ impl Settings {
     /// and `TORTURE_VICTIMS`, as in `relay,webhook`. The defaults for unset or empty variables give a run of about a minute.
     pub fn from_environment() -> Self {
         let rounds = number("TORTURE_ROUNDS").unwrap_or(1);
+        let relays = number("TORTURE_RELAYS").unwrap_or(1);
+        let mut patience = Patience::LONG;
+        if relays > 1 {
+            patience.fresh += TAKEOVER;
+        }
         Self {
             seed: number("TORTURE_SEED").unwrap_or(SEED),
             events: number("TORTURE_EVENTS").unwrap_or(EVENTS),
             rounds,
             seconds: number("TORTURE_SECONDS").unwrap_or(SECONDS_A_ROUND * u64::from(rounds)).max(1),
-            relays: number("TORTURE_RELAYS").unwrap_or(1),
+            relays,
             lease: number("TORTURE_LEASE").unwrap_or(LEASE),
             victims: text("TORTURE_VICTIMS").iter().flat_map(|names| names.split(',')).map(victim).collect(),
-            patience: Patience::LONG,
+            patience,
         }
     }
 

@@ -9,11 +9,12 @@ use lapin::ExchangeKind;
 use lapin::types::FieldTable;
 use regards_relay::clock::VARIABLE;
 use tempfile::TempDir;
+use tokio::sync::Mutex;
 
 use super::alerts::ALERT;
 use super::bounds::{CONCURRENCY, DIGESTS_AT_ONCE, PREFETCH};
 use super::disk::SmallDisk;
-use super::fleet::Database;
+use super::fleet::{Database, Lines};
 use super::nemesis::GRACE;
 use super::receiver::Receiver;
 use super::settings::Settings;
@@ -54,6 +55,8 @@ pub struct World {
     pub routes: String,
     /// None if there is one relay, with a file.
     pub database: Option<Database>,
+    /// For each relay, if there are several.
+    pub lines: Vec<Mutex<Lines>>,
     pub receiver: Receiver,
     pub regards: Regards,
     pub partner: VHost,
@@ -72,8 +75,13 @@ impl World {
             let brokers = Services::private(&["rabbitmq", "kafka", "postgres"]).await;
             let database = Database::of(brokers.services(), Duration::from_secs(settings.lease));
             let mut world = Self::with_homes(brokers.services(), &database.settings(), settings.relays).await;
-            world.homes = world.homes.into_iter().map(|home| database.configure(home)).collect();
-            world.database = Some(database);
+            let mut homes = Vec::new();
+            for home in std::mem::take(&mut world.homes) {
+                let lines = Lines::of(brokers.services(), &world.receiver).await;
+                homes.push(database.configure(home, &lines, &world.regards));
+                world.lines.push(Mutex::new(lines));
+            }
+            (world.homes, world.database) = (homes, Some(database));
             Self { brokers: Some(brokers), ..world }
         } else {
             let brokers = Services::private(&["rabbitmq", "kafka"]).await;
@@ -124,8 +132,22 @@ impl World {
         };
         let homes: Vec<_> = (0..homes).map(|_| home()).collect();
         link_archives(&homes);
-        let (disk, database, topics, brokers) = (None, None, Some((topic, alarms)), None);
-        Self { disk, homes, routes, database, receiver, regards, partner, partner_user, topics, brokers, scratch }
+        let (disk, database, lines) = (None, None, Vec::new());
+        let (topics, brokers) = (Some((topic, alarms)), None);
+        Self {
+            disk,
+            homes,
+            routes,
+            database,
+            lines,
+            receiver,
+            regards,
+            partner,
+            partner_user,
+            topics,
+            brokers,
+            scratch,
+        }
     }
 
     /// Sets an environment variable of all relays.
