@@ -47,6 +47,16 @@ pub enum Failpoint {
     FormDigestsAnew,
     /// Ages are counted by the wall clock.
     TrustTheWallClock,
+    /// A relay writes to a spool in PostgreSQL that another one has taken.
+    WriteWithoutTheFence,
+    /// A commit that PostgreSQL did not answer counts as done.
+    TakeUnknownCommitsForDone,
+    /// The lease of a spool in PostgreSQL counts from the answer to its renewal.
+    CountTheLeaseFromTheAnswer,
+    /// A relay begins attempts at once after it has taken the spool of one that ended uncleanly.
+    BeginBeforeOldAttemptsEnd,
+    /// A relay that takes the spool of one that ended uncleanly leaves that one's transactions open.
+    LeaveOldTransactionsOpen,
 }
 
 impl Failpoint {

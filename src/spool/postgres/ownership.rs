@@ -6,6 +6,7 @@ use super::connection::{Connection, Values};
 use super::instances::{SEEN, SEEN_VALUES, SHOW, decode_instance, register};
 use crate::clock::{ClockBase, Uptime};
 use crate::config::PostgresConfig;
+use crate::failpoints::Failpoint;
 use crate::spool::SpoolError;
 use crate::spool::instances::Instances;
 use crate::spool::lease::Lease;
@@ -119,7 +120,7 @@ impl Ownership {
                 begun.map(|[_, fence, _]| fence)
             }
         };
-        if !fence?.is_empty() {
+        if !fence?.is_empty() || Failpoint::WriteWithoutTheFence.is_enabled() {
             return Ok(());
         }
         self.lease.end();
@@ -145,6 +146,7 @@ impl Ownership {
             return Err(SpoolError::Fenced);
         }
         instances.update(connection.decode(&seen, decode_instance)?);
+        let asked = if Failpoint::CountTheLeaseFromTheAnswer.is_enabled() { Uptime::now() } else { asked };
         if self.lease.renew(asked, config.lease) { Ok(()) } else { Err(SpoolError::Fenced) }
     }
 
@@ -220,7 +222,7 @@ impl Previous {
                          JOIN pg_stat_activity activity ON activity.pid = (backend->>'pid')::integer \
                          AND activity.backend_start = (backend->>'start')::timestamptz \
                          WHERE instances.id = $1 AND activity.usename = current_user";
-        if let Some(owner) = self.owner {
+        if let Some(owner) = self.owner.filter(|_| !Failpoint::LeaveOldTransactionsOpen.is_enabled()) {
             connection.rows(terminate, &[&owner]).await?;
         }
         Ok(())
@@ -228,7 +230,7 @@ impl Previous {
 
     /// When attempts may begin, of a shard that was found at `found`.
     fn attempts_after(&self, found: Uptime) -> Uptime {
-        if self.is_clean {
+        if self.is_clean || Failpoint::BeginBeforeOldAttemptsEnd.is_enabled() {
             return found;
         }
         let expired = Duration::from_millis(u64::try_from(self.expired).unwrap_or(0));

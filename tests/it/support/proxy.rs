@@ -1,6 +1,6 @@
 //! A TCP proxy before a broker: cuts off or delays one client while the broker serves all others.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -9,6 +9,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 use super::server::Server;
+use super::until;
 
 /// The time limit for the client to send the expected bytes.
 const HELD_WITHIN: Duration = Duration::from_mins(2);
@@ -26,6 +27,26 @@ struct Gate {
     held: watch::Sender<bool>,
     /// The gate closes after it has forwarded these bytes.
     last: Mutex<Option<&'static [u8]>>,
+    interception: Mutex<Option<Interception>>,
+    delay: Mutex<Duration>,
+}
+
+/// The connection of the first client that sends `at`, some time after it has sent `after`, gets this fault.
+#[derive(Debug, Clone, Copy)]
+pub struct Interception {
+    pub after: &'static [u8],
+    pub at: &'static [u8],
+    pub fault: Fault,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub enum Fault {
+    /// The server doesn't get the request, and the connection is cut.
+    CutRequest,
+    /// The server gets the request, and the connection is cut when it answers.
+    CutAnswer,
+    /// The server gets the request, and the client gets no answer.
+    HoldAnswer,
 }
 
 impl Proxy {
@@ -57,6 +78,27 @@ impl Proxy {
         waited.expect("a client that sends what is waited for").expect("the sender is here");
     }
 
+    /// Delays all bytes of clients and servers by this time from now on.
+    pub fn delay(&self, by: Duration) {
+        *self.gate.delay.lock().expect("no holder panics") = by;
+    }
+
+    /// Intercepts one request from now on.
+    pub fn intercept(&self, interception: Interception) {
+        *self.gate.interception.lock().expect("no holder panics") = Some(interception);
+    }
+
+    /// Returns once the request was intercepted.
+    pub async fn wait_until_intercepted(&self) {
+        until("a request to be intercepted", async || {
+            match *self.gate.interception.lock().expect("no holder panics") {
+                None => Ok(()),
+                waiting => Err(format!("{waiting:?}")),
+            }
+        })
+        .await;
+    }
+
     pub fn release(&self) {
         self.gate.held.send_replace(false);
     }
@@ -86,11 +128,34 @@ impl Gate {
 
     fn passed(&self, bytes: &[u8]) {
         let mut last = self.last.lock().expect("no holder panics");
-        if last.is_some_and(|last| bytes.windows(last.len()).any(|part| part == last)) {
+        if last.is_some_and(|last| contains(bytes, last)) {
             *last = None;
             self.held.send_replace(true);
         }
     }
+
+    async fn delayed(&self) {
+        let delay = *self.delay.lock().expect("no holder panics");
+        if !delay.is_zero() {
+            tokio::time::sleep(delay).await;
+        }
+    }
+
+    /// The fault that these bytes of a client cause. `armed`: the client has sent [`Interception::after`].
+    fn intercepted(&self, bytes: &[u8], armed: &mut bool) -> Option<Fault> {
+        let mut interception = self.interception.lock().expect("no holder panics");
+        let Interception { after, at, fault } = (*interception)?;
+        *armed |= contains(bytes, after);
+        if !*armed || !contains(bytes, at) {
+            return None;
+        }
+        *interception = None;
+        Some(fault)
+    }
+}
+
+fn contains(bytes: &[u8], part: &[u8]) -> bool {
+    bytes.windows(part.len()).any(|window| window == part)
 }
 
 async fn forward(client: TcpStream, to: u16, gate: Arc<Gate>) {
@@ -101,24 +166,42 @@ async fn forward(client: TcpStream, to: u16, gate: Arc<Gate>) {
     }
     let (mut from_client, mut to_client) = client.into_split();
     let (mut from_broker, mut to_broker) = broker.into_split();
+    let fault = OnceLock::new();
     tokio::select! {
-        () = copy(&mut from_client, &mut to_broker, Some(&gate)) => {}
-        () = copy(&mut from_broker, &mut to_client, None) => {}
+        () = copy_requests(&mut from_client, &mut to_broker, &gate, &fault) => {}
+        () = copy_answers(&mut from_broker, &mut to_client, &gate, &fault) => {}
     }
     gate.open().await;
 }
 
-async fn copy(from: &mut OwnedReadHalf, to: &mut OwnedWriteHalf, gate: Option<&Gate>) {
+async fn copy_requests(from: &mut OwnedReadHalf, to: &mut OwnedWriteHalf, gate: &Gate, fault: &OnceLock<Fault>) {
+    let (mut buffer, mut armed) = (vec![0; 64 << 10], false);
+    while let Ok(read @ 1..) = from.read(&mut buffer).await {
+        let bytes = &buffer[..read];
+        gate.delayed().await;
+        gate.open().await;
+        if let Some(intercepted) = gate.intercepted(bytes, &mut armed) {
+            // Before the server can answer.
+            let _ = fault.set(intercepted);
+        }
+        if matches!(fault.get(), Some(Fault::CutRequest)) || to.write_all(bytes).await.is_err() {
+            break;
+        }
+        gate.passed(bytes);
+    }
+}
+
+async fn copy_answers(from: &mut OwnedReadHalf, to: &mut OwnedWriteHalf, gate: &Gate, fault: &OnceLock<Fault>) {
     let mut buffer = vec![0; 64 << 10];
     while let Ok(read @ 1..) = from.read(&mut buffer).await {
-        if let Some(gate) = gate {
-            gate.open().await;
+        gate.delayed().await;
+        match fault.get() {
+            None => {}
+            Some(Fault::HoldAnswer) => continue,
+            Some(Fault::CutRequest | Fault::CutAnswer) => break,
         }
         if to.write_all(&buffer[..read]).await.is_err() {
             break;
-        }
-        if let Some(gate) = gate {
-            gate.passed(&buffer[..read]);
         }
     }
 }

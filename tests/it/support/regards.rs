@@ -139,10 +139,15 @@ impl Regards {
         self.published.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Number of messages in the partner's queue. Call it only while no relay runs.
+    pub async fn left(&self) -> u32 {
+        self.vhost.left_in(&self.queue).await
+    }
+
     /// Fails if a message is left in the partner's queue or in REGARDS' dead letter queue. Call it only while no relay
     /// runs.
     pub async fn assert_left_as_found(&self) {
-        assert_eq!(self.vhost.left_in(&self.queue).await, 0, "messages left in {}", self.queue);
+        assert_eq!(self.left().await, 0, "messages left in {}", self.queue);
         assert_eq!(self.vhost.left_in(DEAD_LETTER_QUEUE).await, 0, "messages came to {DEAD_LETTER_QUEUE}");
     }
 }

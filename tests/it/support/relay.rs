@@ -310,7 +310,8 @@ impl Relay<'_> {
         until("/readyz to say 200", async || self.is_ready().await).await;
     }
 
-    async fn is_ready(&self) -> Result<(), String> {
+    /// Whether every source consumes; if not, `Err` says why.
+    pub async fn is_ready(&self) -> Result<(), String> {
         match self.page("/readyz").await? {
             // A relay that stands by is ready as well.
             (200, text) if !text.contains("\"standby\"") => Ok(()),

@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::body::to_bytes;
 use axum::extract::{Request, State};
@@ -41,6 +41,8 @@ pub struct Posted {
     pub path: String,
     pub headers: HeaderMap,
     pub body: Vec<u8>,
+    /// When it was received, in milliseconds since 1970.
+    pub at: u128,
     /// The status of the answer, or `None` while there is no answer.
     pub answered: Option<u16>,
 }
@@ -216,6 +218,7 @@ async fn receive(State(shared): State<Arc<Shared>>, request: Request) -> Respons
         path: parts.uri.path_and_query().map(ToString::to_string).unwrap_or_default(),
         headers: parts.headers,
         body: body.to_vec(),
+        at: SystemTime::now().duration_since(UNIX_EPOCH).expect("a time after 1970").as_millis(),
         answered: None,
     };
     let number = {

@@ -104,7 +104,7 @@ impl Drill {
 /// calls cover syncing. All events here differ and only one relay runs: tests in `redelivery` and `standing_by` cover
 /// equal events and two relays. The tests of `full_spool` cover a full spool, those of `damaged_rows` an unreadable
 /// row, and those of `alerts::overdue` a request that is stored late: a relay that is killed here, also one with a full
-/// disk, has stored it by then.
+/// disk, has stored it by then. Those of `high_availability` cover a spool in PostgreSQL.
 fn caught(failpoint: Failpoint) -> Option<(Drill, &'static str)> {
     let lost = "was confirmed and is lost";
     let reordered = "came first after event";
@@ -125,7 +125,12 @@ fn caught(failpoint: Failpoint) -> Option<(Drill, &'static str)> {
         | Failpoint::KeepLimitsAtTheEnd
         | Failpoint::GiveUpTheConsumerEarly
         | Failpoint::StopAtADamagedRow
-        | Failpoint::TrustTheWallClock => return None,
+        | Failpoint::TrustTheWallClock
+        | Failpoint::WriteWithoutTheFence
+        | Failpoint::TakeUnknownCommitsForDone
+        | Failpoint::CountTheLeaseFromTheAnswer
+        | Failpoint::BeginBeforeOldAttemptsEnd
+        | Failpoint::LeaveOldTransactionsOpen => return None,
     })
 }
 

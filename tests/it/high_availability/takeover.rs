@@ -1,107 +1,9 @@
-//! Several relays with one spool in PostgreSQL: one has the lease, and another goes on with its queue and its backlog.
-
-use std::collections::{BTreeMap, BTreeSet};
+//! Another relay takes the spool when its owner stops, crashes or is suspended, and an owner survives faults of the database.
 
 use serde_json::Value;
 
-use crate::support::{Answer, Home, Receiver, Regards, Relay, Response, Services, unique, until};
-
-const ROUTES: &str = configuration! {
-    sinks: {
-        healthy: r#"{ webhook: { url: "${HEALTHY}" } }"#,
-        broken: r#"{ webhook: { url: "${BROKEN}" }, retry: { initial_backoff: 100ms, max_backoff: 1s } }"#,
-    },
-    "spool: { postgres: { url: '${POSTGRES}', password: '${PASSWORD}', schema: '${SCHEMA}', lease: 3s } }",
-};
-
-/// Two relays with one queue, one spool and two webhooks, the second of which is down.
-struct Pair {
-    regards: Regards,
-    healthy: Receiver,
-    broken: Receiver,
-    homes: [Home; 2],
-}
-
-impl Pair {
-    async fn new(services: &Services) -> Self {
-        let regards = Regards::new().await;
-        let (healthy, mut broken) = (Receiver::start().await, Receiver::start().await);
-        broken.go_down().await;
-        let url = format!(
-            "postgres://{}@127.0.0.1:{}/{}?sslmode=require",
-            services.postgres_user(),
-            services.postgres_port(),
-            services.postgres_database()
-        );
-        let schema = unique("relay").replace('-', "_");
-        let home = || {
-            Home::of(&regards, ROUTES)
-                .with("HEALTHY", &healthy.url())
-                .with("BROKEN", &broken.url())
-                .with("POSTGRES", &url)
-                .with("PASSWORD", services.postgres_password())
-                .with("SCHEMA", &schema)
-                .keeping_secret(services.postgres_password())
-        };
-        Self { homes: [home(), home()], regards, healthy, broken }
-    }
-
-    /// Publishes GRANTED and SUCCESS of each request.
-    async fn publish(&self, requests: impl Iterator<Item = usize>) {
-        let mut all = Vec::new();
-        for request in requests {
-            for status in ["GRANTED", "SUCCESS"] {
-                all.push(Response::new("t", &format!("request {request}"), status));
-            }
-        }
-        self.regards.publish_all(&all).await;
-    }
-
-    /// Waits until both webhooks have accepted all events of so many requests, and checks their order. Returns how many were sent twice.
-    async fn wait_for_all(&self, requests: usize) -> usize {
-        let mut repeated = 0;
-        for receiver in [&self.healthy, &self.broken] {
-            let ids = async || {
-                let accepted = receiver.accepted();
-                let ids: BTreeSet<String> = accepted.iter().map(|posted| posted.json()["id"].to_string()).collect();
-                if ids.len() == 2 * requests { Ok(accepted) } else { Err(format!("{} of {requests}", ids.len())) }
-            };
-            let accepted = until("all events at a webhook", ids).await;
-            let mut seen: BTreeMap<String, Vec<String>> = BTreeMap::new();
-            for posted in &accepted {
-                let event = posted.json();
-                let statuses = seen.entry(event["correlationId"].to_string()).or_default();
-                let status = event["status"].to_string();
-                if statuses.contains(&status) {
-                    repeated += 1;
-                } else {
-                    statuses.push(status);
-                }
-            }
-            for (request, statuses) in seen {
-                assert_eq!(statuses, ["\"GRANTED\"", "\"SUCCESS\""], "the first copies of {request}");
-            }
-        }
-        repeated
-    }
-}
-
-/// Starts a relay in each home. The first one works, the other one stands by.
-async fn start_both([first_home, second_home]: &[Home; 2]) -> [Relay<'_>; 2] {
-    let first = first_home.start_ready().await;
-    let second = second_home.start();
-    wait_for_standby(&second).await;
-    [first, second]
-}
-
-async fn wait_for_standby(relay: &Relay<'_>) {
-    until("/readyz to say standby", async || match relay.page("/readyz").await? {
-        (200, text) if text.contains("is in use by") => Ok(()),
-        (status, text) => Err(format!("{status} {text}")),
-    })
-    .await;
-    assert_eq!(relay.metric("source_standby", &[]).await, Ok(Some(1.0)));
-}
+use super::{Pair, ROUTES, start_both, wait_for_standby};
+use crate::support::{Answer, Relay, Services, until};
 
 #[tokio::test]
 async fn a_standby_goes_on_with_queue_and_backlog_after_a_crash() {
@@ -129,7 +31,7 @@ async fn a_standby_goes_on_with_queue_and_backlog_after_a_crash() {
 
 #[tokio::test]
 async fn a_clean_stop_hands_the_backlog_over_at_once_and_repeats_nothing() {
-    let mut pair = Pair::new(&Services::shared()).await;
+    let mut pair = Pair::with_long_lease().await;
     let [first_home, _] = &pair.homes;
     let [first, second] = start_both(&pair.homes).await;
     pair.publish(0..20).await;
@@ -234,6 +136,32 @@ async fn a_database_that_is_killed_or_frozen_loses_nothing() {
     pair.publish(40..50).await;
     pair.broken.come_back().await;
     pair.wait_for_all(50).await;
+    relay.stop().await;
+    pair.regards.assert_left_as_found().await;
+}
+
+#[tokio::test]
+async fn a_database_that_ends_connections_or_restarts_in_full_flight_loses_nothing() {
+    let services = Services::private(&["postgres"]).await;
+    let mut pair = Pair::new(services.services()).await;
+    let relay = pair.homes[0].start_ready().await;
+    let mut published = 0;
+    for fault in ["terminate", "terminate", "restart", "terminate"] {
+        let publish = pair.publish(published..published + 50);
+        let disturb = async {
+            if fault == "restart" {
+                services.stop("postgres").await;
+                services.start("postgres").await;
+            } else {
+                services.terminate("postgres").await;
+            }
+        };
+        tokio::join!(publish, disturb);
+        published += 50;
+    }
+    relay.wait_until_ready().await;
+    pair.broken.come_back().await;
+    pair.wait_for_all(published).await;
     relay.stop().await;
     pair.regards.assert_left_as_found().await;
 }

@@ -1,0 +1,359 @@
+//! The promises of lease and fence: nobody writes to another owner's spool, the outcome of a commit without an answer is looked up, and a
+//! taker waits for the attempts of the owner before. Failpoints show that the tests would notice a relay that breaks one.
+
+use std::time::Duration;
+
+use regards_relay::failpoints::{Failpoint, VARIABLE};
+
+use super::{LONG, Pair, address, wait_for_standby};
+use crate::support::proxy::{Fault, Interception};
+use crate::support::{Answer, Home, Proxy, Relay, Response, Services, until};
+
+/// Fewer than the first prefetch of a source.
+const MESSAGES: usize = 10;
+
+/// How long a taker begins no attempts after the lease of an owner that ended uncleanly, in milliseconds.
+const UNCLEAN_PAUSE: i128 = 2_000;
+/// A taker on a busy machine may need all of that time to start.
+const MOST_TAKEOVERS: usize = 10;
+
+/// How often a failpoint is tried whose effect lasts for a few seconds.
+const MOST_RUNS: usize = 3;
+/// How long the proxy delays a renewal, and then its answer.
+const DELAY: Duration = Duration::from_secs(3);
+const BETWEEN_EVENTS: Duration = Duration::from_millis(100);
+
+/// The commit of a transaction that stores a delivery.
+const COMMIT: Interception = Interception { after: b"correlationId", at: b"COMMIT\0", fault: Fault::CutRequest };
+
+fn start(home: &Home, failpoint: Option<Failpoint>) -> Relay<'_> {
+    match failpoint {
+        Some(failpoint) => home.start_with(VARIABLE, failpoint.name()),
+        None => home.start(),
+    }
+}
+
+fn is_without_failpoints() -> bool {
+    if !cfg!(debug_assertions) {
+        println!("a release build has no failpoints");
+    }
+    !cfg!(debug_assertions)
+}
+
+impl Pair {
+    /// With a proxy before the database, which sees what the relays send.
+    async fn behind_proxy(lease: &str) -> (Self, Proxy) {
+        let services = Services::shared();
+        let proxy = Proxy::to(services.postgres_port()).await;
+        let pair = Self::with(&services, &address(&services, proxy.port(), "sslmode=disable"), lease).await;
+        (pair, proxy)
+    }
+
+    /// Gives the spool to an owner that does not run, as if that one had taken it from the last one. Its lease is over after the interval.
+    /// Returns when that is, in milliseconds since 1970.
+    async fn give_to_another(&self, interval: &str) -> i64 {
+        // A taker waits for a transaction of the last owner likewise.
+        self.number(&format!(
+            "WITH locked AS (SELECT shard FROM $.shards FOR UPDATE) \
+             UPDATE $.shards SET owner = -1, epoch = epoch + 1, clean = false, \
+             expires_at = clock_timestamp() + interval '{interval}' FROM locked WHERE shards.shard = locked.shard \
+             RETURNING (extract(epoch FROM expires_at) * 1000)::bigint"
+        ))
+        .await
+    }
+
+    async fn deliveries_of_broken(&self) -> i64 {
+        self.number("SELECT count(DISTINCT event_id) FROM $.deliveries WHERE sink = 'broken'").await
+    }
+}
+
+/// Another owner takes the spool of a relay that does not know it yet. Returns how many rows the relay has written since.
+async fn rows_after_another_took_it(failpoint: Option<Failpoint>) -> i64 {
+    let mut pair = Pair::with_long_lease().await;
+    let home = &pair.homes[0];
+    let relay = start(home, failpoint);
+    relay.wait_until_ready().await;
+    pair.publish(0..20).await;
+    home.wait_until_waiting("broken", 40).await;
+    // The ids of later owners' rows are higher.
+    let epoch = pair.number("SELECT epoch FROM $.shards").await;
+    let rows = format!("SELECT count(*) FROM $.deliveries WHERE id < ({}::bigint << 40)", epoch + 1);
+    pair.give_to_another("3 seconds").await;
+    let before = pair.number(&rows).await;
+    pair.publish(20..40).await;
+    let written = until("the relay to lose the spool, or to write", async || {
+        // First: a relay that has lost the spool writes no more such rows.
+        let has_lost = home.log().contains("spool lost");
+        match pair.number(&rows).await - before {
+            0 if has_lost => Ok(0),
+            0 => Err("neither".to_owned()),
+            written => Ok(written),
+        }
+    })
+    .await;
+    if failpoint.is_none() {
+        // It stands by, and takes the spool when the lease of the other owner has expired.
+        relay.wait_until_ready().await;
+        pair.broken.come_back().await;
+        pair.wait_for_all(40).await;
+        relay.stop().await;
+        pair.regards.assert_left_as_found().await;
+    }
+    written
+}
+
+#[tokio::test]
+async fn an_owner_writes_nothing_after_another_took_its_spool() {
+    assert_eq!(rows_after_another_took_it(None).await, 0);
+}
+
+#[tokio::test]
+async fn a_store_without_the_fence_is_noticed() {
+    if !is_without_failpoints() {
+        assert!(rows_after_another_took_it(Some(Failpoint::WriteWithoutTheFence)).await > 0);
+    }
+}
+
+/// Lets commits of deliveries fail, so many times. Returns how many deliveries are stored once all messages are acknowledged; 20 a round are
+/// expected.
+async fn stored_after(fault: Fault, rounds: usize, failpoint: Option<Failpoint>) -> i64 {
+    let (mut pair, proxy) = Pair::behind_proxy(LONG).await;
+    let relay = start(&pair.homes[0], failpoint);
+    relay.wait_until_ready().await;
+    for round in 0..rounds {
+        proxy.intercept(Interception { fault, ..COMMIT });
+        pair.publish(round * 10..round * 10 + 10).await;
+        proxy.wait_until_intercepted().await;
+        pair.regards.wait_until_acknowledged().await;
+    }
+    let stored = pair.deliveries_of_broken().await;
+    if failpoint.is_none() {
+        let rows = pair.number("SELECT count(*) FROM $.deliveries WHERE sink = 'broken'").await;
+        assert_eq!(rows, stored, "each is stored once");
+        pair.broken.come_back().await;
+        assert_eq!(pair.wait_for_all(rounds * 10).await, 0, "duplicates");
+        relay.stop().await;
+        pair.regards.assert_left_as_found().await;
+    }
+    stored
+}
+
+#[tokio::test]
+async fn a_commit_whose_answer_is_lost_is_stored_once() {
+    assert_eq!(stored_after(Fault::CutAnswer, 3, None).await, 60);
+}
+
+#[tokio::test]
+async fn a_commit_that_is_never_answered_is_stored_once() {
+    // The relay waits for the answer for 30 s.
+    assert_eq!(stored_after(Fault::HoldAnswer, 1, None).await, 20);
+}
+
+#[tokio::test]
+async fn a_commit_that_is_lost_is_repeated() {
+    assert_eq!(stored_after(Fault::CutRequest, 3, None).await, 60);
+}
+
+#[tokio::test]
+async fn a_lost_commit_that_is_taken_for_done_is_noticed() {
+    if !is_without_failpoints() {
+        let stored = stored_after(Fault::CutRequest, 3, Some(Failpoint::TakeUnknownCommitsForDone)).await;
+        assert!(stored < 60, "{stored}");
+    }
+}
+
+/// Starts a relay that waits for the answer to the commit of its first delivery. More messages come to it meanwhile, fewer than its first
+/// prefetch: it has time to acknowledge the first one.
+async fn start_without_an_answer<'a>(pair: &'a Pair, proxy: &Proxy, failpoint: Option<Failpoint>) -> Relay<'a> {
+    let relay = start(&pair.homes[0], failpoint);
+    relay.wait_until_ready().await;
+    proxy.intercept(Interception { fault: Fault::HoldAnswer, ..COMMIT });
+    for request in 0..MESSAGES {
+        pair.regards.publish(&Response::new("t", &format!("request {request}"), "GRANTED")).await;
+        pair.healthy.wait_for_accepted(request + 1).await;
+        proxy.wait_until_intercepted().await;
+    }
+    until("the first delivery to be stored", async || match pair.deliveries_of_broken().await {
+        1 => Ok(()),
+        stored => Err(stored.to_string()),
+    })
+    .await;
+    relay
+}
+
+#[tokio::test]
+async fn nothing_is_acknowledged_before_the_answer_to_its_commit() {
+    let (pair, proxy) = Pair::behind_proxy(LONG).await;
+    start_without_an_answer(&pair, &proxy, None).await.kill();
+    until("all messages to be in the queue again", async || match pair.regards.left().await as usize {
+        MESSAGES => Ok(()),
+        left => Err(left.to_string()),
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_acknowledgement_before_the_answer_is_noticed() {
+    if !is_without_failpoints() {
+        let (pair, proxy) = Pair::behind_proxy(LONG).await;
+        let _relay = start_without_an_answer(&pair, &proxy, Some(Failpoint::AcknowledgeEarly)).await;
+        pair.regards.wait_until_acknowledged().await;
+        assert_eq!(pair.deliveries_of_broken().await, 1, "the answer is still missing");
+    }
+}
+
+/// Lets the lease of an owner that does not run expire while a relay stands by. Returns how long after that the relay's first attempt came, in
+/// milliseconds, in the first of so many takeovers in which it came too early, or the last one.
+async fn first_attempt_after_an_unclean_end(takeovers: usize, failpoint: Option<Failpoint>) -> i128 {
+    let mut pair = Pair::with_long_lease().await;
+    let first = pair.homes[0].start_ready().await;
+    pair.publish(0..5).await;
+    pair.homes[0].wait_until_waiting("broken", 10).await;
+    first.stop().await;
+    pair.broken.answers(|_| Answer::Status(503));
+    pair.broken.come_back().await;
+    pair.give_to_another("10 minutes").await;
+    let second = start(&pair.homes[1], failpoint);
+    let mut waited = i128::MAX;
+    for _ in 0..takeovers {
+        wait_for_standby(&second).await;
+        let expired = u128::try_from(pair.give_to_another("2 seconds").await).expect("a time");
+        let first_post = async || {
+            let posted = pair.broken.posted();
+            posted.iter().find(|posted| posted.at > expired).map(|posted| posted.at).ok_or("none".to_owned())
+        };
+        waited = until("an attempt", first_post).await.cast_signed() - expired.cast_signed();
+        if waited < UNCLEAN_PAUSE {
+            break;
+        }
+        // The relay loses the spool with its next write.
+        pair.give_to_another("10 minutes").await;
+    }
+    waited
+}
+
+#[tokio::test]
+async fn a_taker_waits_for_the_attempts_of_an_owner_that_ended_uncleanly() {
+    let waited = first_attempt_after_an_unclean_end(2, None).await;
+    assert!(waited >= UNCLEAN_PAUSE, "{waited} ms");
+}
+
+#[tokio::test]
+async fn a_taker_that_begins_at_once_is_noticed() {
+    if !is_without_failpoints() {
+        let failpoint = Failpoint::BeginBeforeOldAttemptsEnd;
+        let waited = first_attempt_after_an_unclean_end(MOST_TAKEOVERS, Some(failpoint)).await;
+        assert!(waited < UNCLEAN_PAUSE, "{waited} ms");
+    }
+}
+
+/// Delays the answer to each renewal, and then cuts a relay off from its database. Returns how many attempts it began after another relay could
+/// have taken the spool.
+async fn attempts_after_the_lease(failpoint: Option<Failpoint>) -> usize {
+    let (mut pair, mut proxy) = Pair::behind_proxy("20s").await;
+    // Deliveries that must be stored would hold up their source.
+    pair.broken.come_back().await;
+    let relay = start(&pair.homes[0], failpoint);
+    relay.wait_until_ready().await;
+    let expires = async || pair.number("SELECT (extract(epoch FROM expires_at) * 1000)::bigint FROM $.shards").await;
+    let renewed = async || {
+        let before = expires().await;
+        until("a renewal", async || if expires().await > before { Ok(()) } else { Err(before.to_string()) }).await;
+    };
+    let cut_off = async {
+        // The first one has to prepare its statement, by more requests.
+        renewed().await;
+        // A renewal waits for its answer for half of the lease.
+        proxy.delay(DELAY);
+        renewed().await;
+        // The answer to the last renewal still arrives.
+        renewed().await;
+        proxy.hold();
+        until("the lease to expire", async || {
+            let over = pair.sql("SELECT clock_timestamp() - expires_at > interval '6 seconds' FROM $.shards").await;
+            if over == "t" { Ok(()) } else { Err(over) }
+        })
+        .await;
+        u128::try_from(expires().await).expect("a time")
+    };
+    let publish = async {
+        for request in 0.. {
+            pair.publish(request..=request).await;
+            tokio::time::sleep(BETWEEN_EVENTS).await;
+        }
+    };
+    let expired = tokio::select! {
+        () = publish => unreachable!("it publishes for ever"),
+        expired = cut_off => expired,
+    };
+    proxy.go_down().await;
+    let posted = pair.healthy.posted();
+    // The relay counts its lease from before the request: by its clock the lease ends earlier.
+    assert!(posted.iter().any(|posted| posted.at + 10_000 > expired), "attempts go on while the lease lasts");
+    posted.iter().filter(|posted| posted.at > expired).count()
+}
+
+#[tokio::test]
+async fn an_owner_begins_no_attempt_once_another_may_take_its_spool() {
+    assert_eq!(attempts_after_the_lease(None).await, 0);
+}
+
+#[tokio::test]
+async fn a_lease_that_counts_from_the_answer_is_noticed() {
+    if !is_without_failpoints() {
+        // On a busy machine, no event may come in those few seconds.
+        for _ in 0..MOST_RUNS {
+            if attempts_after_the_lease(Some(Failpoint::CountTheLeaseFromTheAnswer)).await > 0 {
+                return;
+            }
+        }
+        panic!("no attempt was seen after the lease");
+    }
+}
+
+/// Takes the spool of an owner that has an open transaction. Returns whether the transaction was ended.
+async fn ends_an_open_transaction(failpoint: Option<Failpoint>) -> bool {
+    let pair = Pair::with_long_lease().await;
+    pair.homes[0].start_ready().await.stop().await;
+    // Holds the lock that every transaction of an owner has, like an owner that is suspended in one.
+    let mut suspended = pair.database.session();
+    suspended.send(&format!("SET search_path TO {}", pair.schema));
+    suspended.send("BEGIN");
+    suspended.send("SELECT pg_backend_pid() FROM shards FOR KEY SHARE");
+    let pid = suspended.line().await.expect("a process id");
+    let owner = pair
+        .number(&format!(
+            "INSERT INTO $.instances (name, seen_at, config_hash, backends) SELECT 'suspended', clock_timestamp(), 0, \
+             jsonb_build_array(jsonb_build_object('pid', pid, 'start', backend_start)) FROM pg_stat_activity WHERE pid = {pid} \
+             RETURNING id"
+        ))
+        .await;
+    pair.sql(&format!("UPDATE $.shards SET owner = {owner}, clean = false, expires_at = clock_timestamp()")).await;
+    let second = start(&pair.homes[1], failpoint);
+    let waiting = format!("SELECT count(*) FROM pg_stat_activity WHERE {pid} = ANY(pg_blocking_pids(pid))");
+    until("the second relay to be ready, or to wait for the transaction", async || {
+        match (second.is_ready().await, pair.number(&waiting).await) {
+            (Err(page), 0) => Err(page),
+            (_, _) => Ok(()),
+        }
+    })
+    .await;
+    let has_ended = suspended.has_ended().await;
+    if has_ended {
+        second.wait_until_ready().await;
+        second.stop().await;
+    }
+    has_ended
+}
+
+#[tokio::test]
+async fn an_open_transaction_of_the_owner_before_does_not_block_a_taker() {
+    assert!(ends_an_open_transaction(None).await);
+}
+
+#[tokio::test]
+async fn a_taker_that_leaves_old_transactions_open_is_noticed() {
+    if !is_without_failpoints() {
+        assert!(!ends_an_open_transaction(Some(Failpoint::LeaveOldTransactionsOpen)).await);
+    }
+}
