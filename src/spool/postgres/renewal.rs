@@ -85,6 +85,7 @@ struct Renewer {
 
 impl Renewer {
     fn renew(&mut self) {
+        TaskKind::LeaseRenewal.panic_if_requested();
         let Self { ownership, config, instances, runtime, connection } = self;
         let limit = config.lease / 2;
         let renewed = runtime.block_on(async {

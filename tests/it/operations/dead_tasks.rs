@@ -8,7 +8,7 @@ use regards_relay::tasks::{TaskKind, VARIABLE};
 use crate::configuration::Edit;
 use crate::support::response::lives;
 use crate::support::wait::until_within;
-use crate::support::{Home, Kafka, Rabbit, Receiver, Regards, TokenServer};
+use crate::support::{Home, Kafka, Rabbit, Receiver, Regards, Services, TokenServer, unique};
 
 const ROUTES: &str = configuration! {
     sinks: {
@@ -19,6 +19,9 @@ const ROUTES: &str = configuration! {
         archive: "{ file: { path: archive.ndjson } }",
     },
 };
+
+const IN_POSTGRES: &str =
+    "spool: { postgres: { url: '${POSTGRES}', password: '${PASSWORD}', schema: '${SCHEMA}', lease: 3s } }";
 
 /// Time limit for the relay to detect a dead task on a busy machine.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -34,11 +37,24 @@ async fn a_dead_thread_or_task_ends_the_relay_with_an_error() {
     let topic = Kafka::shared().topic("dead", 1).await;
     let receiver = Receiver::start().await;
     let tokens = TokenServer::start().await;
-    // Only a spool in PostgreSQL has these.
-    let others = [TaskKind::PostgresConnection, TaskKind::LeaseRenewal];
-    for &task in TaskKind::ALL.iter().filter(|task| !others.contains(task)) {
+    let services = Services::shared();
+    let database = format!(
+        "postgres://{}@127.0.0.1:{}/{}?sslmode=require",
+        services.postgres_user(),
+        services.postgres_port(),
+        services.postgres_database()
+    );
+    for &task in TaskKind::ALL {
         let regards = Regards::new().await;
-        let home = Home::of(&regards, ROUTES)
+        let routes = match task {
+            // Only a spool in PostgreSQL has these.
+            TaskKind::LeaseRenewal | TaskKind::PostgresConnection => &format!("{ROUTES}\n{IN_POSTGRES}"),
+            _ => ROUTES,
+        };
+        let home = Home::of(&regards, routes)
+            .with("POSTGRES", &database)
+            .with("PASSWORD", services.postgres_password())
+            .with("SCHEMA", &unique("dead").replace('-', "_"))
             .with_kafka()
             .with("TOPIC", topic.topic())
             .with("HOOK", &receiver.url())
