@@ -9,11 +9,12 @@ use crate::spool::SpoolError;
 use crate::spool::instances::{Instance, Instances, LeaseOfInstance};
 
 pub(super) const SHOW: &str = "UPDATE instances SET seen_at = clock_timestamp(), config_hash = $2 WHERE id = $1";
-/// The relays that were seen within that time in milliseconds: of each name the last one.
+/// The relays that have the lease, or were seen within that time in milliseconds: of each name the last one.
 pub(super) const SEEN: &str = "SELECT DISTINCT ON (name) name, config_hash, epoch, \
                                (extract(epoch FROM expires_at - clock_timestamp()) * 1000)::bigint \
                                FROM instances LEFT JOIN shards ON owner = instances.id \
-                               WHERE seen_at > clock_timestamp() - $1 * interval '1 millisecond' ORDER BY name, id DESC LIMIT $2";
+                               WHERE seen_at > clock_timestamp() - $1 * interval '1 millisecond' \
+                               OR expires_at > clock_timestamp() ORDER BY name, id DESC LIMIT $2";
 pub(super) const SEEN_VALUES: &Values<'_> = &[&15_000_f64, &MAX_SEEN];
 /// The bound of what an answer shows.
 const MAX_SEEN: i64 = 64;

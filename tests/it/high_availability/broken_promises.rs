@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use regards_relay::failpoints::{Failpoint, VARIABLE};
 
-use super::{LONG, Pair, address, wait_for_standby};
+use super::{LONG, Pair, ROUTES, address, wait_for_standby};
+use crate::configuration::Edit;
 use crate::support::proxy::{Fault, Interception};
 use crate::support::{Answer, Home, Proxy, Relay, Response, Services, until};
 
@@ -17,7 +18,7 @@ const UNCLEAN_PAUSE: i128 = 2_000;
 /// A taker on a busy machine may need all of that time to start.
 const MOST_TAKEOVERS: usize = 10;
 
-/// How often a failpoint is tried whose effect lasts for a few seconds.
+/// How often something is tried that lasts for a few seconds: on a busy machine, no event may come in them.
 const MOST_RUNS: usize = 3;
 /// How long the proxy delays a renewal, and then its answer.
 const DELAY: Duration = Duration::from_secs(3);
@@ -248,11 +249,12 @@ async fn a_taker_that_begins_at_once_is_noticed() {
 }
 
 /// Delays the answer to each renewal, and then cuts a relay off from its database. Returns how many attempts it began after another relay could
-/// have taken the spool.
-async fn attempts_after_the_lease(failpoint: Option<Failpoint>) -> usize {
+/// have taken the spool. None: it had begun none for a while before, as its source waits for the database once something must be stored.
+async fn attempts_after_the_lease(failpoint: Option<Failpoint>) -> Option<usize> {
     let (mut pair, mut proxy) = Pair::behind_proxy("20s").await;
-    // Deliveries that must be stored would hold up their source.
+    // Deliveries that must be stored would hold up their source: those of a broken sink, and all before the prefetch grows.
     pair.broken.come_back().await;
+    pair.homes[0].write_routes(&ROUTES.edit("queue: \"${QUEUE}\"", "queue: \"${QUEUE}\", prefetch: 16"));
     let relay = start(&pair.homes[0], failpoint);
     relay.wait_until_ready().await;
     let expires = async || pair.number("SELECT (extract(epoch FROM expires_at) * 1000)::bigint FROM $.shards").await;
@@ -289,21 +291,27 @@ async fn attempts_after_the_lease(failpoint: Option<Failpoint>) -> usize {
     proxy.go_down().await;
     let posted = pair.healthy.posted();
     // The relay counts its lease from before the request: by its clock the lease ends earlier.
-    assert!(posted.iter().any(|posted| posted.at + 10_000 > expired), "attempts go on while the lease lasts");
-    posted.iter().filter(|posted| posted.at > expired).count()
+    let goes_on = posted.iter().any(|posted| posted.at + 10_000 > expired);
+    goes_on.then(|| posted.iter().filter(|posted| posted.at > expired).count())
 }
 
 #[tokio::test]
 async fn an_owner_begins_no_attempt_once_another_may_take_its_spool() {
-    assert_eq!(attempts_after_the_lease(None).await, 0);
+    for _ in 0..MOST_RUNS {
+        if let Some(attempts) = attempts_after_the_lease(None).await {
+            assert_eq!(attempts, 0);
+            return;
+        }
+    }
+    panic!("no attempt was seen in the last seconds of a lease");
 }
 
 #[tokio::test]
 async fn a_lease_that_counts_from_the_answer_is_noticed() {
     if !is_without_failpoints() {
-        // On a busy machine, no event may come in those few seconds.
         for _ in 0..MOST_RUNS {
-            if attempts_after_the_lease(Some(Failpoint::CountTheLeaseFromTheAnswer)).await > 0 {
+            if attempts_after_the_lease(Some(Failpoint::CountTheLeaseFromTheAnswer)).await.is_some_and(|late| late > 0)
+            {
                 return;
             }
         }
