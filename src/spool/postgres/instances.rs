@@ -8,14 +8,14 @@ use super::connection::{Connection, Values};
 use crate::spool::SpoolError;
 use crate::spool::instances::{Instance, Instances, LeaseOfInstance};
 
-pub(super) const SHOW: &str = "UPDATE instances SET seen_at = clock_timestamp(), config_hash = $2 WHERE id = $1";
+const SHOW: &str = "UPDATE instances SET seen_at = clock_timestamp(), config_hash = $2 WHERE id = $1";
 /// The relays that have the lease, or were seen within that time in milliseconds: of each name the last one.
-pub(super) const SEEN: &str = "SELECT DISTINCT ON (name) name, config_hash, epoch, \
+const SEEN: &str = "SELECT DISTINCT ON (name) name, config_hash, epoch, \
                                (extract(epoch FROM expires_at - clock_timestamp()) * 1000)::bigint \
                                FROM instances LEFT JOIN shards ON owner = instances.id \
                                WHERE seen_at > clock_timestamp() - $1 * interval '1 millisecond' \
                                OR expires_at > clock_timestamp() ORDER BY name, id DESC LIMIT $2";
-pub(super) const SEEN_VALUES: &Values<'_> = &[&15_000_f64, &MAX_SEEN];
+const SEEN_VALUES: &Values<'_> = &[&15_000_f64, &MAX_SEEN];
 /// The bound of what an answer shows.
 const MAX_SEEN: i64 = 64;
 
@@ -31,7 +31,7 @@ pub(super) async fn register(connection: &Connection, instances: &Instances) -> 
     Ok(connection.decode(&added, |row| row.try_get(0))?.pop().unwrap_or_default())
 }
 
-/// Shows the other relays of the spool that this one stands by, and notes who they are.
+/// Shows the other relays of the spool that this one is there, and notes who they are.
 pub(super) async fn meet(connection: &Connection, instance: i64, instances: &Instances) -> Result<(), SpoolError> {
     let shown: &Values<'_> = &[&instance, &instances.configuration()];
     let [_, seen] = connection.pipeline([(SHOW, shown), (SEEN, SEEN_VALUES)]).await?;
@@ -45,7 +45,7 @@ pub(super) async fn seen(connection: &Connection) -> Result<Vec<Instance>, Spool
     Ok(connection.decode(&seen, decode_instance)?)
 }
 
-pub(super) fn decode_instance(row: &Row) -> Result<Instance, tokio_postgres::Error> {
+fn decode_instance(row: &Row) -> Result<Instance, tokio_postgres::Error> {
     let (epoch, remaining): (Option<i64>, Option<i64>) = (row.try_get(2)?, row.try_get(3)?);
     let lease = epoch.zip(remaining).map(|(epoch, remaining)| LeaseOfInstance {
         epoch,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::connection::{Connection, Values};
-use super::instances::{SEEN, SEEN_VALUES, SHOW, decode_instance, register};
+use super::instances::register;
 use crate::clock::{ClockBase, Uptime};
 use crate::config::PostgresConfig;
 use crate::failpoints::Failpoint;
@@ -128,24 +128,15 @@ impl Ownership {
         Err(SpoolError::Fenced)
     }
 
-    /// Renews the lease, and looks for the other relays of the spool.
-    pub(super) async fn renew(
-        &self,
-        connection: &Connection,
-        config: &PostgresConfig,
-        instances: &Instances,
-    ) -> Result<(), SpoolError> {
+    pub(super) async fn renew(&self, connection: &Connection, config: &PostgresConfig) -> Result<(), SpoolError> {
         let asked = Uptime::now();
         let renew = "UPDATE shards SET expires_at = clock_timestamp() + $4 * interval '1 millisecond' \
-                     WHERE shard = $1 AND owner = $2 AND epoch = $3 RETURNING epoch";
+                     WHERE shard = $1 AND owner = $2 AND epoch = $3";
         let values: &Values<'_> = &[&SHARD, &self.instance, &self.epoch, &millis(config.lease)];
-        let shown: &Values<'_> = &[&self.instance, &instances.configuration()];
-        let [renewed, _, seen] = connection.pipeline([(renew, values), (SHOW, shown), (SEEN, SEEN_VALUES)]).await?;
-        if renewed.is_empty() {
+        if connection.execute(renew, values).await? == 0 {
             self.lease.end();
             return Err(SpoolError::Fenced);
         }
-        instances.update(connection.decode(&seen, decode_instance)?);
         let asked = if Failpoint::CountTheLeaseFromTheAnswer.is_enabled() { Uptime::now() } else { asked };
         if self.lease.renew(asked, config.lease) { Ok(()) } else { Err(SpoolError::Fenced) }
     }

@@ -7,6 +7,7 @@ use std::thread::JoinHandle;
 use tokio::runtime::Runtime;
 
 use super::connection::Connection;
+use super::instances::meet;
 use super::ownership::Ownership;
 use super::{CONNECT_TIMEOUT, runtime};
 use crate::config::PostgresConfig;
@@ -93,9 +94,12 @@ impl Renewer {
                 Some(open) => open,
                 None => Connection::open(config, limit).await?,
             };
-            tokio::time::timeout(limit, ownership.renew(&open, config, instances))
+            tokio::time::timeout(limit, ownership.renew(&open, config))
                 .await
                 .unwrap_or(Err(SpoolError::LeaseTimeout))?;
+            // It must not delay the next renewal. A late answer is passed over.
+            let meeting = meet(&open, ownership.instance, instances);
+            tokio::time::timeout(config.lease / RENEWALS_PER_LEASE / 2, meeting).await.unwrap_or(Ok(()))?;
             *connection = Some(open);
             Ok::<_, SpoolError>(())
         });
