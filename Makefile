@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo run check test cost torture memory renewals bench fuzz doc fmt clean lint build-deps cargo
+.PHONY: help demo run check test cost torture memory renewals bench fuzz model doc fmt clean lint build-deps cargo
 
 # Parameters of `make torture`.
 SEED ?= $(shell date +%s)
@@ -68,6 +68,9 @@ fuzz: build-deps ## fuzz messages, configurations, templates, expressions and sc
 	for target in guard decoder configuration templates expressions schemas; do \
 		cargo +nightly fuzz run --sanitizer none $$target -- -max_total_time=$(FUZZ_SECONDS) -timeout=10 || exit 1; \
 	done
+
+model: cargo ## explore all states of the lease and the fence of a spool in PostgreSQL, within bounds; half a minute
+	cargo run --locked --release --quiet --manifest-path docs/model/Cargo.toml --target-dir target/model
 
 doc: build-deps ## build the documentation of the code in target/doc
 	cargo doc --locked --workspace --no-deps --document-private-items

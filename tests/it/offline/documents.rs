@@ -7,7 +7,7 @@ mod metrics;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-const DOCUMENTS: [&str; 14] = [
+const DOCUMENTS: [&str; 15] = [
     "README.md",
     "ARCHITECTURE.md",
     "CHANGELOG.md",
@@ -18,6 +18,7 @@ const DOCUMENTS: [&str; 14] = [
     "docs/high-availability.md",
     "docs/kafka.md",
     "docs/metrics.md",
+    "docs/model/README.md",
     "docs/operations.md",
     "docs/performance.md",
     "docs/promises.md",
