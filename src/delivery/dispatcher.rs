@@ -444,10 +444,12 @@ impl Dispatcher {
         let Self { settings, sink, spool, journal, mut attempt_ends, attempt_end_sender, mut in_flight, stats, .. } =
             self;
         drop(attempt_end_sender);
+        let mut unconfirmed = in_flight.len();
         sink.close(CLOSE_TIMEOUT).await;
         while let Ok((id, verdict)) = attempt_ends.try_recv() {
             stats.count_attempt_end();
             if let (Some((_, mut delivery)), Verdict::Delivered(confirmation)) = (in_flight.remove(&id), verdict) {
+                unconfirmed -= 1;
                 delivery.attempts = delivery.attempts.saturating_add(1);
                 delivery.record(&journal, &settings.name, &DeliveryEnd::Delivered((&confirmation).into()));
                 stats.count_attempt(AttemptResult::Delivered);
@@ -461,6 +463,10 @@ impl Dispatcher {
                     }
                 }
             }
+        }
+        // Some of the others were cut off, and have ended by that.
+        if unconfirmed > 0 {
+            spool.note_cut_attempts();
         }
     }
 }

@@ -442,6 +442,11 @@ impl Spool {
         self.shared.dead_letter_counts().bytes()
     }
 
+    /// Notes that attempts were cut off: they may still arrive after the spool has another owner.
+    pub fn note_cut_attempts(&self) {
+        self.shared.note_cut_attempts();
+    }
+
     /// Writes the remaining changes, for at most `grace`, and closes the file. Changes that can't be written by then are dropped with their
     /// receipts, as are all later ones.
     pub async fn close(&self, grace: Duration) {

@@ -38,6 +38,8 @@ pub(super) struct Shared {
     journal: OnceLock<Journal>,
     /// Whether due times were written in this boot.
     is_same_boot: AtomicBool,
+    /// Whether attempts were in flight when their dispatcher ended: they may still arrive.
+    has_cut_attempts: AtomicBool,
     /// How many of the next commits succeed but are reported as failed, as after an fsync that fails.
     #[cfg(test)]
     pub(super) unknown_commits: std::sync::atomic::AtomicUsize,
@@ -57,6 +59,7 @@ impl Shared {
             copy_sink: Mutex::default(),
             journal: OnceLock::new(),
             is_same_boot: AtomicBool::new(true),
+            has_cut_attempts: AtomicBool::new(false),
             #[cfg(test)]
             unknown_commits: 0.into(),
         }
@@ -123,6 +126,14 @@ impl Shared {
 
     pub(super) fn set_problem(&self, problem: Option<(BlockReason, String)>) {
         *self.problem.lock().unwrap_or_else(PoisonError::into_inner) = problem;
+    }
+
+    pub(super) fn has_cut_attempts(&self) -> bool {
+        self.has_cut_attempts.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn note_cut_attempts(&self) {
+        self.has_cut_attempts.store(true, Ordering::Relaxed);
     }
 
     pub(super) fn is_same_boot(&self) -> bool {

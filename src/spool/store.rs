@@ -76,7 +76,7 @@ pub(super) trait Store: Send {
     /// Opens the store again. Returns whether the last batch is stored, if it was not known.
     fn recover(&mut self) -> Result<bool, SpoolError>;
 
-    /// To be called at the end. `is_clean`: no change is left. Another relay can use the store at once.
+    /// To be called at the end. `is_clean`: no change is left, and no attempt in flight. Another relay can use the store at once.
     fn give_up(&mut self, is_clean: bool) {
         let _ = is_clean;
         self.close();

@@ -268,9 +268,11 @@ impl Writer {
             tracing::error!("the relay stops before {pending} changes are stored; their messages stay unacknowledged");
         }
         self.shared.set_problem(Some((BlockReason::Disk, CLOSED.to_owned())));
+        // Without a request to close, the relay ended by an error.
+        let is_clean = pending == 0 && self.closing.is_some() && !self.shared.has_cut_attempts();
         let Self { queue, unknown, mut store, closing, from, .. } = self;
         drop((queue, unknown, from));
-        store.give_up(pending == 0);
+        store.give_up(is_clean);
         drop(store);
         if let Some((_, Some(done))) = closing {
             // The caller may have stopped waiting.

@@ -45,6 +45,25 @@ async fn a_clean_stop_hands_the_backlog_over_at_once_and_repeats_nothing() {
 }
 
 #[tokio::test]
+async fn a_stop_that_cuts_attempts_off_is_not_clean() {
+    let pair = Pair::with_long_lease().await;
+    let home = &pair.homes[0];
+    home.write_routes(&format!("{ROUTES}\ndelivery: {{ shutdown_grace: 1s }}\n"));
+    let clean = async || pair.sql("SELECT clean FROM $.shards").await;
+    let relay = home.start_ready().await;
+    assert_eq!(clean().await, "f", "it works");
+    relay.stop().await;
+    assert_eq!(clean().await, "t");
+
+    pair.healthy.answers(|_| Answer::Never);
+    let relay = home.start_ready().await;
+    pair.publish(0..1).await;
+    pair.healthy.wait_for_posted(1).await;
+    relay.stop().await;
+    assert_eq!(clean().await, "f", "the attempt may still arrive");
+}
+
+#[tokio::test]
 async fn two_relays_with_different_configurations_say_so() {
     let pair = Pair::new(&Services::shared()).await;
     let [first_home, second_home] = &pair.homes;
