@@ -117,8 +117,7 @@ async fn ready(State(stats): State<Arc<Stats>>) -> Response {
         (sink.name.to_string(), json!({ "state": "orphaned", "reason": reason, "deliveries": sink.deliveries }))
     });
     let (sources, sinks) = (sources.collect::<Map<_, _>>(), sinks.chain(orphaned).collect::<Map<_, _>>());
-    let differing = stats.instances().differing();
-    let warnings: Vec<_> = (!differing.is_empty()).then(|| configuration_warning(&differing)).into_iter().collect();
+    let warnings: Vec<_> = configuration_warning(&stats.instances().differing()).into_iter().collect();
     let body = json!({
         "ready": reasons.is_empty(), "reasons": reasons, "warnings": warnings, "sources": sources, "sinks": sinks
     });

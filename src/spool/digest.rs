@@ -19,7 +19,6 @@ pub(super) const WAITS_FOR_GROUP: &str = "EXISTS (SELECT 1 FROM deliveries d \
 pub(super) struct FetchedDigests {
     rows: Vec<(RowId, SpooledDelivery)>,
     unreadable: Vec<UnreadableDelivery>,
-    /// In memory, in bytes.
     bytes: usize,
 }
 
@@ -59,7 +58,7 @@ pub(super) struct Digest {
 }
 
 impl Digest {
-    /// In memory, in bytes.
+    /// In bytes: what it takes in memory, as the limit of a fetch counts it.
     fn size(&self) -> usize {
         let readable = self.rows.iter().map(|(_, row)| row.message.size());
         readable.chain(self.unreadable.iter().map(UnreadableDelivery::size)).fold(0, usize::saturating_add)

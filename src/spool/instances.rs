@@ -75,10 +75,9 @@ impl Instances {
         if differing == before {
             return;
         }
-        if differing.is_empty() {
-            tracing::info!("all relays of the spool have the same configuration again");
-        } else {
-            tracing::warn!(error = %warning(&differing), "two relays of the spool have different configurations");
+        match warning(&differing) {
+            None => tracing::info!("all relays of the spool have the same configuration again"),
+            Some(warning) => tracing::warn!(error = %warning, "two relays of the spool have different configurations"),
         }
     }
 
@@ -88,13 +87,15 @@ impl Instances {
     }
 }
 
-/// What to do about relays with another configuration.
+/// What to do about relays with another configuration, if there are any.
 #[must_use]
-pub fn warning(differing: &[String]) -> String {
-    format!(
-        "{} has another configuration than this relay: what becomes of an event depends on which of them works; deploy the same file on both",
-        differing.join(", ")
-    )
+pub fn warning(differing: &[String]) -> Option<String> {
+    (!differing.is_empty()).then(|| {
+        format!(
+            "{} has another configuration than this relay: what becomes of an event depends on which of them works; deploy the same file on both",
+            differing.join(", ")
+        )
+    })
 }
 
 #[cfg(test)]
@@ -109,6 +110,6 @@ mod tests {
         assert!(instances.differing().is_empty(), "this one is a command");
         instances.set_configuration(7);
         assert_eq!(instances.differing(), ["other"]);
-        assert!(warning(&instances.differing()).starts_with("other has another configuration"));
+        assert!(warning(&instances.differing()).unwrap().starts_with("other has another configuration"));
     }
 }

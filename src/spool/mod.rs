@@ -458,9 +458,6 @@ impl Spool {
     }
 }
 
-#[cfg(test)]
-mod tests;
-
 /// Returns when it makes sense to open the store again.
 async fn wait_to_try_again(store: &StoreConfig, instances: &Instances, failed: &SpoolError) {
     if let (StoreConfig::Postgres(config), true) = (store, failed.is_standby())
@@ -471,3 +468,6 @@ async fn wait_to_try_again(store: &StoreConfig, instances: &Instances, failed: &
     // The next try tells why the database can't be asked.
     tokio::time::sleep(OPEN_RETRY).await;
 }
+
+#[cfg(test)]
+mod tests;

@@ -164,7 +164,7 @@ fn overdue_requests(status: &Status) -> impl Iterator<Item = String> {
 fn different_configurations(status: &Status) -> Option<String> {
     let differing = status.spool.instances.iter().filter(|instance| !instance.same_configuration);
     let differing: Vec<_> = differing.map(|instance| instance.name.clone()).collect();
-    (!differing.is_empty()).then(|| configuration_warning(&differing))
+    configuration_warning(&differing)
 }
 
 /// The limits that are nearly reached.
