@@ -18,6 +18,8 @@ pub enum Case {
     WithoutJournal,
     /// One Kafka sink, and an alert that watches the request of every event: each GRANTED opens one, and another event ends it.
     WithAlert,
+    /// The same, and the spool, with the open requests, in PostgreSQL.
+    AlertPostgres,
     /// One Kafka sink with events in Avro.
     Avro,
     /// One Kafka sink, and the spool in PostgreSQL.
@@ -39,11 +41,12 @@ pub enum Case {
 }
 
 impl Case {
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Baseline,
         Self::One,
         Self::WithoutJournal,
         Self::WithAlert,
+        Self::AlertPostgres,
         Self::Avro,
         Self::WithPostgres,
         Self::WithoutWebhook,
@@ -61,6 +64,7 @@ impl Case {
             Self::One => "one",
             Self::WithoutJournal => "without-journal",
             Self::WithAlert => "with-alert",
+            Self::AlertPostgres => "alert-postgres",
             Self::Avro => "avro",
             Self::WithPostgres => "with-postgres",
             Self::WithoutWebhook => "without-webhook",
@@ -78,6 +82,7 @@ impl Case {
         match self {
             Self::Baseline | Self::One | Self::WithoutWebhook | Self::Routed => Self::Baseline,
             Self::Dead | Self::Silent | Self::Slow => Self::Routed,
+            Self::AlertPostgres => Self::WithAlert,
             Self::WithoutJournal
             | Self::WithAlert
             | Self::Avro
@@ -97,7 +102,7 @@ impl Case {
     }
 
     pub fn store(self) -> Store {
-        if self == Self::WithPostgres { Store::Postgres } else { Store::Sqlite }
+        if matches!(self, Self::WithPostgres | Self::AlertPostgres) { Store::Postgres } else { Store::Sqlite }
     }
 
     pub const fn is_routed(self) -> bool {
@@ -106,7 +111,7 @@ impl Case {
 
     /// Whether the events come in pairs, a GRANTED and the end of its request.
     pub fn is_paired(self) -> bool {
-        self == Self::WithAlert
+        matches!(self, Self::WithAlert | Self::AlertPostgres)
     }
 
     /// The topics of the events; `stem` is the beginning of their names.
@@ -122,7 +127,12 @@ impl Case {
     pub fn configuration(self) -> String {
         let routes = match self {
             Self::Baseline => unreachable!("the baseline has no configuration"),
-            Self::One | Self::WithoutJournal | Self::WithAlert | Self::Avro | Self::WithPostgres => ALL.to_owned(),
+            Self::One
+            | Self::WithoutJournal
+            | Self::WithAlert
+            | Self::AlertPostgres
+            | Self::Avro
+            | Self::WithPostgres => ALL.to_owned(),
             Self::HundredRoutes => routes_of_tenants(100),
             Self::TenThousandRoutes => routes_of_tenants(10_000),
             Self::WithoutWebhook => format!("{ALL}{SOME}"),
@@ -143,6 +153,7 @@ impl Case {
             Self::WithoutJournal => "journal: none\n".to_owned(),
             Self::WithAlert => ALERT.to_owned(),
             Self::WithPostgres => Store::Postgres.configuration(""),
+            Self::AlertPostgres => format!("{ALERT}{}", Store::Postgres.configuration("")),
             _ => String::new(),
         };
         format!(

@@ -65,8 +65,21 @@ impl Digest {
     }
 
     /// It was put together before, and stays as it is.
-    pub(super) fn is_fixed(&self) -> bool {
+    fn is_fixed(&self) -> bool {
         self.rows.first().is_some_and(|(_, first)| first.digest.is_some())
+    }
+
+    /// Puts it together for good. Returns the first of its deliveries, by which the others are stored, and all of them; `None`: nothing has
+    /// to be stored.
+    pub(super) fn fix(&mut self) -> Option<(RowId, Vec<RowId>)> {
+        if self.is_fixed() {
+            return None;
+        }
+        let first = self.rows.first()?.0;
+        for (_, row) in &mut self.rows {
+            row.digest = Some(first);
+        }
+        Some((first, self.rows.iter().map(|(id, _)| *id).collect()))
     }
 
     /// Adds the next delivery of the key, which takes `size` bytes in the spool, if it belongs to the digest. Breaks if no later one does.

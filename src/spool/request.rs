@@ -55,6 +55,12 @@ pub struct RequestEvent {
     pub received: WallTime,
 }
 
+impl RequestEvent {
+    pub(super) fn hash(&self) -> i64 {
+        request_hash(&self.request.tenant, &self.request.correlation_id)
+    }
+}
+
 /// An alert that watches a request.
 #[derive(Debug, Clone)]
 pub struct Watch {

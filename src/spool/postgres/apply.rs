@@ -1,8 +1,7 @@
-//! The changes as statements. Each costs a few round trips; runs of the frequent ones share them.
-
-use std::collections::HashMap;
+//! The changes as statements. Each costs a few round trips; runs of the frequent ones share them (`run`).
 
 use super::connection::Connection;
+use super::run::Run;
 use crate::clock::{ClockBase, MonotonicTime};
 use crate::postgres::PostgresError;
 use crate::spool::change::{
@@ -12,19 +11,11 @@ use crate::spool::change::{
     Step, Subscribe, TidyRequests, apply_step,
 };
 use crate::spool::delivery::{DeliveryRow, RowId};
-use crate::spool::outcome::{InsertOutcome, RemovedDelivery};
+use crate::spool::outcome::{EndOutcome, InsertOutcome};
 use crate::spool::writer_state::WriterState;
 
 /// Changes of which none could be applied, with the error.
-type Unapplied = Box<(PostgresError, Vec<Change>)>;
-
-/// Changes that are applied together.
-enum Run {
-    /// New deliveries, and completed ones. No change between them depends on their order: a row is added before it is completed, and no
-    /// delivery of a key is added while an earlier one that is now completed may still be attempted again.
-    Deliveries(Vec<AddDelivery>, Vec<Complete>),
-    Other(Change),
-}
+pub(super) type Unapplied = Box<(PostgresError, Vec<Change>)>;
 
 /// Executes the statements of all changes in the current transaction. An error comes with all of the changes, in order.
 pub(super) async fn apply_all(
@@ -34,15 +25,12 @@ pub(super) async fn apply_all(
 ) -> Result<Vec<AppliedChange>, Unapplied> {
     let mut applied = Vec::with_capacity(changes.len());
     let mut changes = changes.into_iter().peekable();
-    while let Some(run) = next_run(&mut changes) {
-        let result = match run {
-            Run::Deliveries(added, completed) => apply_deliveries(connection, added, completed, &mut applied).await,
-            Run::Other(change) => match apply(connection, change, state).await {
-                Ok(change) => {
-                    applied.push(change);
-                    Ok(())
-                }
-                Err(failed) => Err(Box::new((failed.0, vec![failed.1]))),
+    loop {
+        let result = match Run::take(&mut changes, state) {
+            Some(run) => run.apply(connection, state, &mut applied).await,
+            None => match changes.next() {
+                Some(change) => apply(connection, change, state).await.map(|change| applied.push(change)),
+                None => return Ok(applied),
             },
         };
         if let Err(failed) = result {
@@ -51,60 +39,11 @@ pub(super) async fn apply_all(
             return Err(Box::new((error, applied.chain(unapplied).chain(changes).collect())));
         }
     }
-    Ok(applied)
 }
 
-fn next_run(changes: &mut std::iter::Peekable<std::vec::IntoIter<Change>>) -> Option<Run> {
-    let (mut added, mut completed) = (Vec::new(), Vec::new());
-    loop {
-        let is_in_run = |change: &Change| match change {
-            Change::AddDelivery(add) => !add.row.delivery.may_be_known,
-            Change::Complete(_) => true,
-            _ => false,
-        };
-        match changes.next_if(is_in_run) {
-            Some(Change::AddDelivery(add)) => added.push(add),
-            Some(Change::Complete(complete)) => completed.push(complete),
-            _ if added.is_empty() && completed.is_empty() => return changes.next().map(Run::Other),
-            _ => return Some(Run::Deliveries(added, completed)),
-        }
-    }
-}
-
-async fn apply_deliveries(
-    connection: &Connection,
-    added: Vec<AddDelivery>,
-    completed: Vec<Complete>,
-    applied: &mut Vec<AppliedChange>,
-) -> Result<(), Unapplied> {
-    let rows: Vec<&DeliveryRow> = added.iter().map(|add| &*add.row).collect();
-    let ids: Vec<i64> = completed.iter().map(|complete| complete.id.0).collect();
-    let result = async {
-        let inserted = connection.add_deliveries(&rows).await?;
-        Ok((inserted, connection.remove_deliveries(&ids).await?))
-    };
-    let (inserted, removed) = match result.await {
-        Ok(outcomes) => outcomes,
-        Err(error) => {
-            let completed = completed.into_iter().map(Change::Complete);
-            return Err(Box::new((error, added.into_iter().map(Change::AddDelivery).chain(completed).collect())));
-        }
-    };
-    let mut removed: HashMap<RowId, RemovedDelivery> = removed.into_iter().map(|(id, _, row)| (id, row)).collect();
-    applied.extend(added.into_iter().zip(inserted).map(|(add, inserted)| AppliedChange::AddDelivery(add, inserted)));
-    applied.extend(completed.into_iter().map(|complete| {
-        let removed = removed.remove(&complete.id);
-        AppliedChange::Complete(complete, removed)
-    }));
-    Ok(())
-}
-
-async fn apply(
-    connection: &Connection,
-    change: Change,
-    state: &mut WriterState,
-) -> Result<AppliedChange, Box<(PostgresError, Change)>> {
+async fn apply(connection: &Connection, change: Change, state: &mut WriterState) -> Result<AppliedChange, Unapplied> {
     apply_step!(change, |step| step.apply(connection, state).await)
+        .map_err(|failed| Box::new((failed.0, vec![failed.1])))
 }
 
 trait Apply: Step {
@@ -256,7 +195,7 @@ impl Apply for OpenRequest {
         let mut outcome = OpenOutcome { opened: Vec::with_capacity(self.watches.len()), unwatched: 0 };
         for watch in &self.watches {
             let has_room = state.requests < state.request_limits.watched;
-            let opened = has_room && connection.open_request(&self.event, watch).await?;
+            let opened = has_room && connection.open_requests(&[(&self.event, watch)]).await?.contains(&true);
             state.requests += u64::from(opened);
             outcome.unwatched += u64::from(!has_room);
             outcome.opened.push(opened);
@@ -267,10 +206,11 @@ impl Apply for OpenRequest {
 
 impl Apply for EndRequest {
     async fn apply(&self, connection: &Connection, state: &mut WriterState) -> Result<Self::Outcome, PostgresError> {
-        let outcome = connection.end_request(&self.event, self.forget).await?;
+        let ended = connection.end_requests(&[(&self.event, self.forget)]).await?.pop();
+        let outcome = ended.unwrap_or(EndOutcome::Unchanged);
         let has_forgotten = state.count_end(&outcome);
         if has_forgotten {
-            connection.forget_oldest_early_end().await?;
+            connection.forget_oldest_early_ends(1).await?;
         }
         Ok((outcome, has_forgotten))
     }

@@ -10,6 +10,7 @@ mod ownership;
 mod reader;
 mod renewal;
 mod rows;
+mod run;
 mod standby;
 mod statements;
 mod text;

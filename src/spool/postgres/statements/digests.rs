@@ -1,5 +1,6 @@
 //! Statements on digests: several deliveries of one key that are delivered together.
 
+use futures_util::future::try_join_all;
 use tokio_postgres::Row;
 
 use super::deliveries::DueHead;
@@ -17,6 +18,9 @@ use crate::spool::postgres::rows::{DELIVERY_COLUMNS, decode_delivery, decode_sta
 /// How many rows of a key are read at once.
 const PAGE: i64 = 100;
 
+/// How many digests are read at the same time. Those that exceed the limit of a fetch are read in vain.
+const DIGESTS_AT_ONCE: usize = 8;
+
 impl Connection {
     /// Reads the digests that begin with these heads. What belongs to a digest is stored: it stays the same, however often the digest is
     /// attempted.
@@ -28,16 +32,25 @@ impl Connection {
         digests: DigestLimit,
     ) -> Result<FetchedDeliveries, PostgresError> {
         let mut fetched = FetchedDigests::default();
-        for (id, due, refusals) in heads {
-            let mut digest = self.read_digest(sink, id, digests, limit.up_to).await?;
-            if !fetched.has_room_for(&digest, limit) {
-                next = Some(due);
-                break;
+        let (mut ids, mut firsts) = (Vec::new(), Vec::new());
+        'all: for heads in heads.chunks(DIGESTS_AT_ONCE) {
+            let read = heads.iter().map(|(id, ..)| self.read_digest(sink, *id, digests, limit.up_to));
+            for (mut digest, (_, due, refusals)) in try_join_all(read).await?.into_iter().zip(heads) {
+                if !fetched.has_room_for(&digest, limit) {
+                    next = Some(*due);
+                    break 'all;
+                }
+                if let Some((first, all)) = digest.fix() {
+                    firsts.extend(std::iter::repeat_n(first.0, all.len()));
+                    ids.extend(all.iter().map(|id| id.0));
+                }
+                fetched.push(digest, *refusals);
             }
-            if !digest.is_fixed() {
-                self.fix_digest(&mut digest).await?;
-            }
-            fetched.push(digest, refusals);
+        }
+        if !ids.is_empty() && !Failpoint::FormDigestsAnew.is_enabled() {
+            let fix = "UPDATE deliveries SET digest = digests.first FROM unnest($1::bigint[], $2::bigint[]) digests (id, first) \
+                       WHERE deliveries.id = digests.id";
+            self.execute(fix, &[&ids, &firsts]).await?;
         }
         Ok(fetched.into_deliveries(next))
     }
@@ -72,20 +85,6 @@ impl Connection {
                 return Ok(digest);
             }
         }
-    }
-
-    /// Stores what belongs to the digest.
-    async fn fix_digest(&self, digest: &mut Digest) -> Result<(), PostgresError> {
-        let Some((first, _)) = digest.rows.first() else { return Ok(()) };
-        let first = *first;
-        let ids: Vec<i64> = digest.rows.iter().map(|(id, _)| id.0).collect();
-        if !Failpoint::FormDigestsAnew.is_enabled() {
-            self.execute("UPDATE deliveries SET digest = $2 WHERE id = ANY($1)", &[&ids, &first.0]).await?;
-        }
-        for (_, row) in &mut digest.rows {
-            row.digest = Some(first);
-        }
-        Ok(())
     }
 
     /// Deletes the deliveries of a digest, and makes the next one of their key due when its group is.

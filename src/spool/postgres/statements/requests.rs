@@ -1,6 +1,11 @@
 //! Statements on watched requests and raised alerts.
 
+use std::borrow::Cow;
+use std::collections::HashSet;
+
 use tokio_postgres::{Error, Row};
+
+use super::signed;
 
 use crate::clock::{ClockBase, MonotonicTime, WallTime};
 use crate::event::AlertRequest;
@@ -12,102 +17,177 @@ use crate::spool::postgres::connection::Connection;
 use crate::spool::postgres::rows::{optional_text, text, unsigned};
 use crate::spool::postgres::text::{escape, escape_optional};
 use crate::spool::request::{
-    DueKind, DueRequests, RequestEvent, RequestId, RequestState, RequestStep, Watch, WatchedRequest, request_hash,
-    sinks_of_json,
+    DueKind, DueRequests, RequestEvent, RequestId, RequestState, RequestStep, Watch, WatchedRequest, sinks_of_json,
 };
 
 /// Requests are removed or taken over from another boot in batches of this size.
 const UPKEEP_BATCH: i64 = 5_000;
 
+/// Each of the new requests, unless it is there already for the same alert, or has ended.
+const INSERT: &str = "INSERT INTO requests (request, alert, state, boot, due, tenant, correlation_id, product_id, session, expires, \
+                      status, received, time_limit) \
+                      SELECT request, alert, $1, $2, due, tenant, correlation_id, product_id, session, expires, status, received, time_limit \
+                      FROM unnest($4::bigint[], $5::text[], $6::bigint[], $7::text[], $8::text[], $9::text[], $10::text[], $11::text[], \
+                      $12::text[], $13::bigint[], $14::text[]) new (request, alert, due, tenant, correlation_id, product_id, session, \
+                      expires, status, received, time_limit) \
+                      WHERE NOT EXISTS (SELECT 1 FROM requests known WHERE known.request = new.request AND known.tenant = new.tenant \
+                      AND known.correlation_id = new.correlation_id AND known.alert IN (new.alert, '') AND $3) \
+                      RETURNING request, alert";
+
+/// A request that an alert is to watch; without an alert: an end that came before its request.
+struct NewRequest<'a> {
+    event: &'a RequestEvent,
+    alert: &'a str,
+    limit: &'a str,
+    due: MonotonicTime,
+}
+
+/// Overdue requests that have ended: their ids, and the event that ended each.
+#[derive(Default)]
+struct Resolved<'a> {
+    ids: Vec<i64>,
+    statuses: Vec<Cow<'a, str>>,
+    received: Vec<i64>,
+}
+
+impl<'a> Resolved<'a> {
+    fn push(&mut self, id: i64, event: &'a RequestEvent) {
+        self.ids.push(id);
+        self.statuses.push(escape(&event.status));
+        self.received.push(event.received.0);
+    }
+}
+
 impl Connection {
-    /// Watches a request, unless its end was there before, or the alert watches it already. Returns whether it does so from now on.
-    pub(in crate::spool::postgres) async fn open_request(
+    /// Watches requests, each by an alert. One whose end was there before is not watched, and none twice by the same alert. Returns of which
+    /// that is true from now on. No request of one hash may be among them twice.
+    pub(in crate::spool::postgres) async fn open_requests(
         &self,
-        event: &RequestEvent,
-        watch: &Watch,
-    ) -> Result<bool, PostgresError> {
-        self.insert_request(event, (watch.alert.as_str(), &watch.limit), RequestState::Open, watch.due).await
+        watches: &[(&RequestEvent, &Watch)],
+    ) -> Result<Vec<bool>, PostgresError> {
+        let new = watches.iter().map(|(event, watch)| NewRequest {
+            event,
+            alert: watch.alert.as_str(),
+            limit: &watch.limit,
+            due: watch.due,
+        });
+        self.insert_requests(&new.collect::<Vec<_>>(), RequestState::Open).await
     }
 
-    async fn insert_request(
-        &self,
-        event: &RequestEvent,
-        (alert, limit): (&str, &str),
-        state: RequestState,
-        due: MonotonicTime,
-    ) -> Result<bool, PostgresError> {
-        let AlertRequest { tenant, correlation_id, product_id, session, expires } = &event.request;
-        let insert = "INSERT INTO requests (request, alert, state, boot, due, tenant, correlation_id, product_id, session, expires, \
-                      status, received, time_limit) \
-                      SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13 WHERE NOT EXISTS (SELECT 1 FROM requests \
-                      WHERE request = $1 AND tenant = $6 AND correlation_id = $7 AND alert IN ($2, '') AND $14)";
-        let looks = !Failpoint::OpenRequestsAgain.is_enabled();
+    async fn insert_requests(&self, new: &[NewRequest<'_>], state: RequestState) -> Result<Vec<bool>, PostgresError> {
+        if new.is_empty() {
+            return Ok(Vec::new());
+        }
+        macro_rules! column {
+            (|$new:ident| $value:expr) => {
+                new.iter().map(|$new| $value).collect::<Vec<_>>()
+            };
+        }
         let inserted = self
-            .execute(
-                insert,
+            .rows(
+                INSERT,
                 &[
-                    &request_hash(tenant, correlation_id),
-                    &alert,
                     &(state as i64),
                     &ClockBase::now().boot,
-                    &due.0,
-                    &escape(tenant),
-                    &escape(correlation_id),
-                    &escape_optional(product_id.as_deref()),
-                    &escape_optional(session.as_deref()),
-                    &escape_optional(expires.as_deref()),
-                    &escape(&event.status),
-                    &event.received.0,
-                    &limit,
-                    &looks,
+                    &!Failpoint::OpenRequestsAgain.is_enabled(),
+                    &column!(|new| new.event.hash()),
+                    &column!(|new| new.alert),
+                    &column!(|new| new.due.0),
+                    &column!(|new| escape(&new.event.request.tenant)),
+                    &column!(|new| escape(&new.event.request.correlation_id)),
+                    &column!(|new| escape_optional(new.event.request.product_id.as_deref())),
+                    &column!(|new| escape_optional(new.event.request.session.as_deref())),
+                    &column!(|new| escape_optional(new.event.request.expires.as_deref())),
+                    &column!(|new| escape(&new.event.status)),
+                    &column!(|new| new.event.received.0),
+                    &column!(|new| new.limit),
                 ],
             )
             .await?;
-        Ok(inserted > 0)
+        let inserted: HashSet<(i64, String)> =
+            self.decode(&inserted, |row| Ok((row.try_get(0)?, row.try_get(1)?)))?.into_iter().collect();
+        Ok(column!(|new| inserted.contains(&(new.event.hash(), new.alert.to_owned()))))
     }
 
-    /// Ends a request for all alerts that watch it. If none does, the end is remembered until `forget`, if given.
-    pub(in crate::spool::postgres) async fn end_request(
+    /// Ends requests, each for all alerts that watch it. If none does, the end is remembered until the given time, if any. No request of
+    /// one hash may be among them twice.
+    pub(in crate::spool::postgres) async fn end_requests(
         &self,
-        event: &RequestEvent,
-        forget: Option<MonotonicTime>,
-    ) -> Result<EndOutcome, PostgresError> {
-        let AlertRequest { tenant, correlation_id, .. } = &event.request;
-        let found = "SELECT id, alert, state FROM requests WHERE request = $1 AND tenant = $2 AND correlation_id = $3";
-        let hash = request_hash(tenant, correlation_id);
-        let rows = self.rows(found, &[&hash, &escape(tenant), &escape(correlation_id)]).await?;
-        let rows: Vec<(i64, String, i64)> =
-            self.decode(&rows, |row| Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?)))?;
-        if rows.is_empty() {
-            let Some(forget) = forget else { return Ok(EndOutcome::Unchanged) };
-            self.insert_request(event, ("", ""), RequestState::EndedEarly, forget).await?;
-            return Ok(EndOutcome::Early);
-        }
-        let mut ended = Vec::new();
-        for (id, alert, state) in rows {
-            match RequestState::of_number(state) {
-                Some(RequestState::Open) => {
-                    self.execute("DELETE FROM requests WHERE id = $1", &[&id]).await?;
-                    ended.push((AlertName::new(&alert), RequestState::Open));
-                }
-                Some(RequestState::Overdue) => {
-                    let update =
-                        "UPDATE requests SET state = $2, boot = $3, due = $4, status = $5, received = $6 WHERE id = $1";
-                    let (state, boot) = (RequestState::Ended as i64, ClockBase::now().boot);
-                    let (now, received) = (MonotonicTime::now().0, event.received.0);
-                    self.execute(update, &[&id, &state, &boot, &now, &escape(&event.status), &received]).await?;
-                    ended.push((AlertName::new(&alert), RequestState::Overdue));
-                }
-                _ => {}
+        ends: &[(&RequestEvent, Option<MonotonicTime>)],
+    ) -> Result<Vec<EndOutcome>, PostgresError> {
+        let mut found = vec![Vec::new(); ends.len()];
+        for (place, watched) in self.find_requests(ends).await? {
+            if let Some(found) = found.get_mut(place) {
+                found.push(watched);
             }
         }
-        Ok(if ended.is_empty() { EndOutcome::Unchanged } else { EndOutcome::Ended(ended) })
+        let (mut removed, mut resolved, mut early) = (Vec::new(), Resolved::default(), Vec::new());
+        let mut outcomes = Vec::with_capacity(ends.len());
+        for ((event, forget), found) in ends.iter().zip(found) {
+            if found.is_empty() {
+                early.extend(forget.map(|due| NewRequest { event, alert: "", limit: "", due }));
+                outcomes.push(forget.map_or(EndOutcome::Unchanged, |_| EndOutcome::Early));
+                continue;
+            }
+            let mut ended = Vec::new();
+            for (id, alert, state) in found {
+                match RequestState::of_number(state) {
+                    Some(RequestState::Open) => {
+                        removed.push(id);
+                        ended.push((AlertName::new(&alert), RequestState::Open));
+                    }
+                    Some(RequestState::Overdue) => {
+                        resolved.push(id, event);
+                        ended.push((AlertName::new(&alert), RequestState::Overdue));
+                    }
+                    _ => {}
+                }
+            }
+            outcomes.push(if ended.is_empty() { EndOutcome::Unchanged } else { EndOutcome::Ended(ended) });
+        }
+        if !removed.is_empty() {
+            self.execute("DELETE FROM requests WHERE id = ANY($1)", &[&removed]).await?;
+        }
+        self.resolve(&resolved).await?;
+        self.insert_requests(&early, RequestState::EndedEarly).await?;
+        Ok(outcomes)
     }
 
-    /// Forgets the end that will be forgotten first anyway.
-    pub(in crate::spool::postgres) async fn forget_oldest_early_end(&self) -> Result<(), PostgresError> {
-        let forget = "DELETE FROM requests WHERE id = (SELECT id FROM requests WHERE state = 3 ORDER BY due LIMIT 1)";
-        self.execute(forget, &[]).await.map(drop)
+    /// Each watch of a request that ends, with the request's place among them: its id, its alert and its state.
+    async fn find_requests(
+        &self,
+        ends: &[(&RequestEvent, Option<MonotonicTime>)],
+    ) -> Result<Vec<(usize, (i64, String, i64))>, PostgresError> {
+        let find = "SELECT place - 1, id, alert, state \
+                    FROM unnest($1::bigint[], $2::text[], $3::text[]) WITH ORDINALITY ended (request, tenant, correlation_id, place) \
+                    JOIN requests USING (request, tenant, correlation_id) ORDER BY place, id";
+        let hashes: Vec<i64> = ends.iter().map(|(event, _)| event.hash()).collect();
+        let tenants: Vec<_> = ends.iter().map(|(event, _)| escape(&event.request.tenant)).collect();
+        let correlation_ids: Vec<_> = ends.iter().map(|(event, _)| escape(&event.request.correlation_id)).collect();
+        let found = self.rows(find, &[&hashes, &tenants, &correlation_ids]).await?;
+        self.decode(&found, |row| {
+            let place = usize::try_from(row.try_get::<_, i64>(0)?).unwrap_or(usize::MAX);
+            Ok((place, (row.try_get(1)?, row.try_get(2)?, row.try_get(3)?)))
+        })
+    }
+
+    /// Makes overdue requests due: their alerts are to be resolved.
+    async fn resolve(&self, resolved: &Resolved<'_>) -> Result<(), PostgresError> {
+        if resolved.ids.is_empty() {
+            return Ok(());
+        }
+        let update = "UPDATE requests SET state = $1, boot = $2, due = $3, status = ended.status, received = ended.received \
+                      FROM unnest($4::bigint[], $5::text[], $6::bigint[]) ended (id, status, received) \
+                      WHERE requests.id = ended.id";
+        let (state, boot, now) = (RequestState::Ended as i64, ClockBase::now().boot, MonotonicTime::now().0);
+        let Resolved { ids, statuses, received } = resolved;
+        self.execute(update, &[&state, &boot, &now, ids, statuses, received]).await.map(drop)
+    }
+
+    /// Forgets the ends that will be forgotten first anyway.
+    pub(in crate::spool::postgres) async fn forget_oldest_early_ends(&self, count: u64) -> Result<(), PostgresError> {
+        let forget = "DELETE FROM requests WHERE id IN (SELECT id FROM requests WHERE state = 3 ORDER BY due LIMIT $1)";
+        self.execute(forget, &[&signed(count)]).await.map(drop)
     }
 
     /// The requests that are due by `now`, at most `limit`, and when the next one is due. Those of another boot are left out.

@@ -32,8 +32,8 @@ impl Database {
                 next = Some(due);
                 break;
             }
-            if !digest.is_fixed() {
-                self.fix_digest(&mut digest)?;
+            if let Some((first, all)) = digest.fix() {
+                self.fix_digest(first, &all)?;
             }
             fetched.push(digest, refusals);
         }
@@ -69,16 +69,14 @@ impl Database {
         Ok(digest)
     }
 
-    /// Stores what belongs to the digest.
-    fn fix_digest(&self, digest: &mut Digest) -> rusqlite::Result<()> {
-        let Some((first, _)) = digest.rows.first() else { return Ok(()) };
-        let first = *first;
+    /// Stores what belongs to a digest.
+    fn fix_digest(&self, first: RowId, all: &[RowId]) -> rusqlite::Result<()> {
+        if Failpoint::FormDigestsAnew.is_enabled() {
+            return Ok(());
+        }
         let mut fix = self.connection.prepare_cached("UPDATE deliveries SET digest = ?2 WHERE id = ?1")?;
-        for (id, row) in &mut digest.rows {
-            if !Failpoint::FormDigestsAnew.is_enabled() {
-                fix.execute(params![id.0, first.0])?;
-            }
-            row.digest = Some(first);
+        for id in all {
+            fix.execute(params![id.0, first.0])?;
         }
         Ok(())
     }
