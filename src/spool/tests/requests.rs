@@ -321,3 +321,41 @@ async fn the_size_of_requests_matches_the_file() {
     super::sizes::assert_within_a_fifth("requests", said, super::sizes::in_use(&setup.path()) - empty);
     spool.close(GRACE).await;
 }
+
+/// Requests come in batches, in which one request can be opened and ended, also in the wrong order.
+#[tokio::test]
+async fn requests_of_one_batch_end_as_if_each_had_come_alone() {
+    let setup = Setup::new();
+    let spool = setup.open();
+    let watches = || {
+        let of = |alert: &str| Watch { alert: AlertName::new(alert), due: now(), limit: "24h".into() };
+        vec![of(ALERT), of("other")]
+    };
+    let (to, settled) = unbounded_channel();
+    let mut numbers = 0..;
+    let mut receipt = || Receipt::new(EntryId(numbers.next().unwrap_or_default()), to.clone());
+    for id in 0..100 {
+        let (name, other) = (format!("r-{id}"), format!("e-{id}"));
+        spool.open_request(event(&name, "GRANTED"), watches(), receipt());
+        // Twice, as a redelivered message.
+        spool.open_request(event(&name, "GRANTED"), watches(), receipt());
+        spool.end_request(event(&other, "SUCCESS"), Some(later()), receipt());
+        spool.open_request(event(&other, "GRANTED"), watches(), receipt());
+        if id % 2 == 0 {
+            spool.end_request(event(&name, "SUCCESS"), Some(later()), receipt());
+        }
+    }
+    drop(to);
+    assert_eq!(all(settled).await.len(), 450);
+    assert_eq!(counts(&spool), RequestCount { open: 50, overdue: 0 });
+    let open = spool.due_requests(DueKind::All, 1_000).await.unwrap().requests;
+    let mut open: Vec<_> = open.into_iter().map(|one| (one.event.request.correlation_id, one.alert)).collect();
+    open.sort();
+    let mut expected: Vec<_> = (0..50)
+        .flat_map(|half| [ALERT, "other"].map(|alert| (format!("r-{}", 2 * half + 1), AlertName::new(alert))))
+        .collect();
+    expected.sort();
+    assert_eq!(open, expected);
+    spool.close(GRACE).await;
+    assert_eq!(counts(&setup.open()), RequestCount { open: 50, overdue: 0 });
+}
