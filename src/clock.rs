@@ -9,7 +9,7 @@
 //! everything older, as time without power does; the relay cannot distinguish the two.
 
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{LazyLock, Mutex, PoisonError};
+use std::sync::{LazyLock, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::time::{ClockId, clock_gettime};
@@ -115,14 +115,15 @@ impl ClockBase {
 }
 
 /// Continues [`MonotonicTime`] from the base that an earlier process stored. False: that base is of another boot, so a stored
-/// deadline may seem far away, because the wall clock was wrong then or is wrong now. Call it before anything waits.
+/// deadline may seem far away, because the wall clock was wrong then or is wrong now. Call it before anything waits: a later call changes
+/// nothing, and is false if its base is another one.
 #[must_use]
 pub fn restore(stored: ClockBase) -> bool {
-    let is_same_boot = stored.boot == *BOOT;
-    if is_same_boot {
-        BASE.store(stored.base, Ordering::Relaxed);
+    if stored.boot != *BOOT {
+        return false;
     }
-    is_same_boot
+    RESTORED.get_or_init(|| BASE.store(stored.base, Ordering::Relaxed));
+    BASE.load(Ordering::Relaxed) == stored.base
 }
 
 /// When something happened, by both clocks.
@@ -290,6 +291,8 @@ static BOOT: LazyLock<i64> = LazyLock::new(|| {
 });
 
 static STARTED: LazyLock<i64> = LazyLock::new(uptime);
+
+static RESTORED: OnceLock<()> = OnceLock::new();
 
 static BASE: LazyLock<AtomicI64> = LazyLock::new(|| AtomicI64::new(WallTime::now().0.saturating_sub(*STARTED)));
 

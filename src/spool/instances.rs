@@ -9,25 +9,30 @@ use std::time::Duration;
 pub struct Instance {
     /// Its machine and its process, as in `relay-1 (process 4711)`.
     pub name: String,
-    /// None if it stands by.
-    pub lease: Option<LeaseOfInstance>,
+    /// Of each shard that it has; none: it stands by.
+    pub leases: Vec<LeaseOfInstance>,
     configuration: i64,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LeaseOfInstance {
-    /// One more for each owner of the spool.
+    /// Whose queue the shard is about; none: all sources that have one queue.
+    pub source: Option<String>,
+    /// Higher than that of each owner before.
     pub epoch: i64,
     /// How long it lasts if it is not renewed.
     pub remaining: Duration,
 }
 
+/// The database's numbers begin with 1.
+const UNREGISTERED: i64 = 0;
+
 /// An unknown configuration: that of a command, which routes nothing.
 const UNKNOWN: i64 = 0;
 
 impl Instance {
-    pub(super) fn new(name: String, lease: Option<LeaseOfInstance>, configuration: i64) -> Self {
-        Self { name, lease, configuration }
+    pub(super) fn new(name: String, leases: Vec<LeaseOfInstance>, configuration: i64) -> Self {
+        Self { name, leases, configuration }
     }
 }
 
@@ -36,6 +41,8 @@ impl Instance {
 pub struct Instances {
     /// The hash of this relay's configuration.
     configuration: AtomicI64,
+    /// Its number in the database; [`UNREGISTERED`] until it has one.
+    registered: AtomicI64,
     seen: Mutex<Vec<Instance>>,
 }
 
@@ -46,6 +53,14 @@ impl Instances {
 
     pub(super) fn configuration(&self) -> i64 {
         self.configuration.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn registered(&self) -> Option<i64> {
+        Some(self.registered.load(Ordering::Relaxed)).filter(|number| *number != UNREGISTERED)
+    }
+
+    pub(super) fn set_registered(&self, number: i64) {
+        self.registered.store(number, Ordering::Relaxed);
     }
 
     /// All relays that were seen lately, this one included.
@@ -106,7 +121,7 @@ mod tests {
     fn only_known_configurations_are_compared() {
         let seen = [("same", 7), ("command", UNKNOWN), ("other", -8)];
         let instances = Instances::default();
-        instances.update(seen.map(|(name, hash)| Instance::new(name.to_owned(), None, hash)).into());
+        instances.update(seen.map(|(name, hash)| Instance::new(name.to_owned(), Vec::new(), hash)).into());
         assert!(instances.differing().is_empty(), "this one is a command");
         instances.set_configuration(7);
         assert_eq!(instances.differing(), ["other"]);

@@ -191,7 +191,7 @@ impl Spool {
         Ok(Self { name, lease, reader: SpoolReader::new(&config.store), to, shared, writer })
     }
 
-    /// Like [`open`](Self::open), but waits until no other relay uses the spool and its database answers. `on_wait` gets the error of each try.
+    /// Like [`open`](Self::open), but waits until no other relay uses the shard and its database answers. `on_wait` gets the error of each try.
     pub async fn open_when_free(
         config: &SpoolConfig,
         dead_letters: &DeadLettersConfig,

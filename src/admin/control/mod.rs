@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 pub use client::{request, request_job, request_lines};
 pub use server::serve;
-pub use status::{DeadLettersStatus, SinkStatus, SourceStatus, SpoolStatus, Status};
+pub use status::{DeadLettersStatus, ShardStatus, SinkStatus, SourceStatus, SpoolStatus, Status};
 
 use crate::relay::{JobOutcome, JobRequest, RedriveResult};
 use crate::spool::Component;

@@ -10,7 +10,7 @@ use crate::delivery::{PersistedState, SinkStats};
 use crate::relay::{AlertSummary, Handle, JobStatus, OrphanedSink};
 use crate::rules::SinkName;
 use crate::source::SourceStats;
-use crate::spool::{Component, Instance, Instances, SinkUsage, Spool};
+use crate::spool::{Component, Instance, Instances, LeaseOfInstance, SinkUsage, Spool};
 
 /// Longer errors of sinks are cut, in characters; `spool` has all of them.
 const MAX_ERROR: usize = 500;
@@ -98,21 +98,37 @@ pub struct InstanceStatus {
     pub name: String,
     /// `working`, or `standby` if another one works.
     pub state: String,
-    /// How many relays have had the spool, up to this one; null if it stands by.
-    pub epoch: Option<i64>,
-    /// How long its lease lasts if it is not renewed, in milliseconds; null if it stands by.
-    pub lease: Option<u64>,
+    /// The parts of the spool that it has; empty if it stands by.
+    pub shards: Vec<ShardStatus>,
     /// Whether its configuration file is the same as that of the relay that was asked.
     pub same_configuration: bool,
+}
+
+/// A part of the spool that a relay has.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ShardStatus {
+    /// The source whose queue it is about; null: all sources that have one queue.
+    pub source: Option<String>,
+    /// Higher than that of each relay that had it before.
+    pub epoch: i64,
+    /// How long the lease lasts if it is not renewed, in milliseconds.
+    pub lease: u64,
+}
+
+impl ShardStatus {
+    fn of(lease: LeaseOfInstance) -> Self {
+        let LeaseOfInstance { source, epoch, remaining } = lease;
+        Self { source, epoch, lease: u64::try_from(remaining.as_millis()).unwrap_or(u64::MAX) }
+    }
 }
 
 /// All relays of the spool that were seen lately.
 fn instances(instances: &Instances) -> Vec<InstanceStatus> {
     let status = |instance: Instance| InstanceStatus {
-        state: if instance.lease.is_some() { "working" } else { "standby" }.to_owned(),
-        epoch: instance.lease.map(|lease| lease.epoch),
-        lease: instance.lease.and_then(|lease| u64::try_from(lease.remaining.as_millis()).ok()),
+        state: if instance.leases.is_empty() { "standby" } else { "working" }.to_owned(),
         same_configuration: !instances.differs(&instance),
+        shards: instance.leases.into_iter().map(ShardStatus::of).collect(),
         name: instance.name,
     };
     instances.all().into_iter().map(status).collect()

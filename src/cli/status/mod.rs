@@ -204,7 +204,7 @@ fn read(target: &Target) -> anyhow::Result<Reading> {
 fn no_relay(target: &Target) -> anyhow::Error {
     // One that cannot be asked has no relay to name.
     let instances = target.spool.instances().unwrap_or_default();
-    if let Some((working, lease)) = instances.iter().find_map(|instance| Some((instance, instance.lease?))) {
+    if let Some((working, lease)) = instances.iter().find_map(|instance| Some((instance, instance.leases.first()?))) {
         let (name, standing_by) = (&working.name, instances.len() - 1);
         return anyhow!(
             "no relay works here: {name} has the spool {} (epoch {}; its lease lasts for {:.1} s), and {standing_by} more stand by; run \

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::super::table::Table;
 use super::super::{plural, units};
 use super::{Reading, write_jobs};
-use crate::admin::control::{SinkStatus, SourceStatus, Status};
+use crate::admin::control::{ShardStatus, SinkStatus, SourceStatus, Status};
 use crate::clock::WallTime;
 use crate::spool::configuration_warning;
 use crate::telemetry::printable;
@@ -335,15 +335,18 @@ fn totals(status: &Status) -> Vec<String> {
         format!("spool         {}, {bytes} of {most}", plural(spool.deliveries, "delivery")),
         format!("dead letters  {}, {}{letters_most}{hint}", letters.count, units::size(letters.bytes)),
     ];
-    totals.extend(spool.instances.iter().take(MAX_ROWS).map(|instance| {
-        let state = match (instance.epoch, instance.lease) {
-            (Some(epoch), Some(lease)) => {
-                format!("works, epoch {epoch}, lease {:.1} s", Duration::from_millis(lease).as_secs_f32())
-            }
-            _ => "stands by".to_owned(),
-        };
-        format!("relay         {} {state}", printable(&instance.name))
-    }));
+    for instance in spool.instances.iter().take(MAX_ROWS) {
+        let name = printable(&instance.name);
+        if instance.shards.is_empty() {
+            totals.push(format!("relay         {name} stands by"));
+        }
+        totals.extend(instance.shards.iter().take(MAX_ROWS).map(|shard| {
+            let ShardStatus { source, epoch, lease } = shard;
+            let source = source.as_ref().map_or_else(String::new, |source| format!("source {}, ", printable(source)));
+            let lease = Duration::from_millis(*lease).as_secs_f32();
+            format!("relay         {name} works, {source}epoch {epoch}, lease {lease:.1} s")
+        }));
+    }
     let watched = status.alerts.iter().filter_map(|alert| Some((&alert.name, alert.open?, alert.active)));
     totals.extend(watched.take(MAX_ROWS).map(|(name, open, overdue)| {
         format!("requests      {open} open, {overdue} overdue (alert {})", printable(name))

@@ -77,6 +77,7 @@ pub(super) fn postgres(at: &At<raw::Postgres>, reader: &mut Reader<'_>) -> Optio
         user: url.user,
         database: url.database,
         schema,
+        shard: String::new(),
         lease,
         ssl_mode,
         connect_timeout: parameters.connect_timeout,

@@ -9,6 +9,7 @@ use tokio::time::timeout;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Row, Statement};
 
+use super::shard::Shard;
 use crate::config::PostgresConfig;
 use crate::postgres::{self, PostgresError, Session};
 
@@ -29,7 +30,7 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// Connects, with the tables of `config.schema` as the ones that statements name.
+    /// Connects, with the tables of `config.schema` as the ones that statements name: those of shard 0, and of all shards.
     pub(super) async fn open(config: &PostgresConfig, within: Duration) -> Result<Self, PostgresError> {
         let session = postgres::connect(config, within).await?;
         let connection = Self { session, statements: RefCell::default() };
@@ -43,6 +44,11 @@ impl Connection {
         );
         connection.batch(&settings).await?;
         Ok(connection)
+    }
+
+    /// From now on statements name the tables of this shard.
+    pub(super) async fn use_shard(&self, shard: &Shard) -> Result<(), PostgresError> {
+        self.batch(&format!("SET search_path TO {}", shard.search_path())).await
     }
 
     pub(super) async fn batch(&self, statements: &str) -> Result<(), PostgresError> {

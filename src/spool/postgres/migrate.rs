@@ -3,29 +3,35 @@
 use tokio_postgres::error::SqlState;
 
 use super::connection::Connection;
+use super::shard::{Shard, TABLES};
+use crate::clock::ClockBase;
 use crate::config::PostgresConfig;
 use crate::postgres::PostgresError;
 use crate::spool::SpoolError;
 
-pub(in crate::spool) const VERSION: i32 = 1;
+pub(in crate::spool) const VERSION: i32 = 2;
 
-const TABLES: &str = include_str!("schema.sql");
+/// The tables that all shards share, and those of one shard.
+const SHARED: &str = include_str!("shared.sql");
+const SHARD: &str = include_str!("shard.sql");
 
 /// How often the creation is tried: two relays that start together can get in each other's way.
 const TRIES: u32 = 5;
 
-/// Creates the schema and its tables if they are missing.
-pub(super) async fn migrate(connection: &Connection, config: &PostgresConfig) -> Result<(), SpoolError> {
+/// Creates the schema and its tables if they are missing, and the shard. Afterwards the connection uses that shard.
+pub(super) async fn migrate(connection: &Connection, config: &PostgresConfig) -> Result<Shard, SpoolError> {
     let mut tries = 0;
-    loop {
+    let shard = loop {
         tries += 1;
         match create(connection, config).await {
             Err(SpoolError::Postgres(error)) if tries < TRIES && is_race(&error) => {
                 connection.batch("ROLLBACK").await?;
             }
-            created => return created,
+            created => break created?,
         }
-    }
+    };
+    connection.use_shard(&shard).await?;
+    Ok(shard)
 }
 
 /// `IF NOT EXISTS` fails if another transaction creates the same at the same time (PostgreSQL manual, Appendix A).
@@ -34,11 +40,8 @@ fn is_race(error: &PostgresError) -> bool {
     races.iter().any(|race| error.sqlstate() == Some(race.code()))
 }
 
-async fn create(connection: &Connection, config: &PostgresConfig) -> Result<(), SpoolError> {
-    // A role may be allowed to use a schema that an administrator has created, but not to create one.
-    let exists = "SELECT 1 FROM pg_namespace WHERE nspname = $1";
-    let exists = connection.row(exists, &[&config.schema]).await?.is_some();
-    let schema = if exists { String::new() } else { format!("CREATE SCHEMA IF NOT EXISTS \"{}\";", config.schema) };
+async fn create(connection: &Connection, config: &PostgresConfig) -> Result<Shard, SpoolError> {
+    let schema = create_schema(connection, &config.schema).await?;
     connection
         .batch(&format!(
             "BEGIN; {schema} CREATE TABLE IF NOT EXISTS schema_version (version integer NOT NULL); \
@@ -48,8 +51,9 @@ async fn create(connection: &Connection, config: &PostgresConfig) -> Result<(), 
     let versions = connection.rows("SELECT version FROM schema_version", &[]).await?;
     match connection.decode(&versions, |row| row.try_get::<_, i32>(0))?.first() {
         None => {
-            connection.batch(TABLES).await?;
+            connection.batch(SHARED).await?;
             connection.execute("INSERT INTO schema_version VALUES ($1)", &[&VERSION]).await?;
+            create_first_shard(connection, config).await?;
         }
         Some(&VERSION) => {}
         Some(&version) => {
@@ -57,6 +61,59 @@ async fn create(connection: &Connection, config: &PostgresConfig) -> Result<(), 
             return Err(SpoolError::PostgresVersion { database, schema, version });
         }
     }
+    let known = connection.row("SELECT shard FROM shards WHERE source = $1", &[&config.shard]).await?;
+    let known = connection.decode(known.as_slice(), |row| row.try_get(0))?.pop();
+    let shard = match known {
+        Some(number) => Shard::new(&config.schema, number),
+        None => add_shard(connection, config).await?,
+    };
     connection.batch("COMMIT").await?;
+    Ok(shard)
+}
+
+/// The statement that creates the schema. A role may be allowed to use one that an administrator has created, but not to create one.
+async fn create_schema(connection: &Connection, schema: &str) -> Result<String, SpoolError> {
+    let exists = connection.row("SELECT 1 FROM pg_namespace WHERE nspname = $1", &[&schema]).await?.is_some();
+    Ok(if exists { String::new() } else { format!("CREATE SCHEMA IF NOT EXISTS \"{schema}\";") })
+}
+
+/// Creates the tables of shard 0, and the tables of all shards after their model.
+async fn create_first_shard(connection: &Connection, config: &PostgresConfig) -> Result<(), SpoolError> {
+    let shard = Shard::new(&config.schema, 0);
+    connection.batch(&SHARD.replace("{shard}", "0")).await?;
+    for table in TABLES {
+        connection.batch(&format!("CREATE TABLE all_{table} (LIKE {table}) PARTITION BY LIST (shard)")).await?;
+    }
+    attach(connection, &shard).await
+}
+
+async fn add_shard(connection: &Connection, config: &PostgresConfig) -> Result<Shard, SpoolError> {
+    // That of all sources with one queue is there from the beginning.
+    let number = "SELECT CASE WHEN $1 = '' THEN 0 ELSE greatest((SELECT max(shard) FROM shards), 0) + 1 END::smallint";
+    let number = connection.rows(number, &[&config.shard]).await?;
+    let number = connection.decode(&number, |row| row.try_get(0))?.pop().unwrap_or_default();
+    let shard = Shard::new(&config.schema, number);
+    if number > 0 {
+        let schema = create_schema(connection, &shard.schema).await?;
+        connection.batch(&format!("{schema} SET LOCAL search_path TO {}", shard.search_path())).await?;
+        connection.batch(&SHARD.replace("{shard}", &number.to_string())).await?;
+        attach(connection, &shard).await?;
+    }
+    let insert = "INSERT INTO shards (shard, source, epoch, owner, clean, expires_at, boot, base) \
+                  VALUES ($1, $2, 0, NULL, true, clock_timestamp(), $3, $4)";
+    let base = ClockBase::now();
+    connection.execute(insert, &[&number, &config.shard, &base.boot, &base.base]).await?;
+    Ok(shard)
+}
+
+/// Makes the tables of a shard parts of those of all shards.
+async fn attach(connection: &Connection, shard: &Shard) -> Result<(), SpoolError> {
+    for table in TABLES {
+        let Shard { shared, schema, number } = shard;
+        let attach = format!(
+            "ALTER TABLE \"{shared}\".all_{table} ATTACH PARTITION \"{schema}\".{table} FOR VALUES IN ({number})"
+        );
+        connection.batch(&attach).await?;
+    }
     Ok(())
 }

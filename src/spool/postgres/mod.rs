@@ -11,6 +11,7 @@ mod reader;
 mod renewal;
 mod rows;
 mod run;
+mod shard;
 mod standby;
 mod statements;
 mod text;
@@ -38,8 +39,9 @@ use crate::rules::{AlertName, SinkName};
 use crate::storage::DiskSpace;
 
 use connection::Connection;
-use ownership::{Access, Ownership, SHARD};
+use ownership::{Access, Ownership};
 use renewal::{Renewal, RenewalConnection};
+use shard::Shard;
 
 pub(super) use migrate::VERSION;
 pub(super) use reader::PostgresReader;
@@ -49,6 +51,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(super) struct PostgresStore {
     config: PostgresConfig,
+    shard: Shard,
     /// None: a request failed, and how it ended is unknown.
     connection: Option<Connection>,
     ownership: Ownership,
@@ -69,21 +72,22 @@ fn runtime() -> Result<Runtime, SpoolError> {
 }
 
 impl PostgresStore {
-    /// Takes the spool, and creates its tables if they are missing.
+    /// Takes the spool, or a shard of it, and creates the tables if they are missing.
     pub(super) fn open(config: &PostgresConfig, instances: Arc<Instances>) -> Result<Self, SpoolError> {
         let runtime = runtime()?;
         let for_renewals = RenewalConnection::open(config)?;
-        let (connection, ownership) = runtime.block_on(async {
+        let (connection, shard, ownership) = runtime.block_on(async {
             let connection = Connection::open(config, CONNECT_TIMEOUT).await?;
-            migrate::migrate(&connection, config).await?;
-            let ownership = Ownership::take(&connection, config, &instances).await?;
+            let shard = migrate::migrate(&connection, config).await?;
+            let ownership = Ownership::take(&connection, config, shard.number, &instances).await?;
             ownership.note_backend(&connection).await?;
-            Ok::<_, SpoolError>((connection, ownership))
+            Ok::<_, SpoolError>((connection, shard, ownership))
         })?;
         let renewal = Renewal::start(for_renewals, ownership.clone(), config.clone(), instances)?;
         let is_same_boot = ownership.clock.is_some_and(clock::restore);
         let store = Self {
             config: config.clone(),
+            shard,
             connection: Some(connection),
             ownership,
             is_same_boot,
@@ -103,7 +107,7 @@ impl PostgresStore {
         let repaired = self.run(async |connection| {
             self.ownership.begin(connection, Access::Write).await?;
             let set = "UPDATE shards SET boot = $2, base = $3 WHERE shard = $1";
-            connection.execute(set, &[&SHARD, &base.boot, &base.base]).await?;
+            connection.execute(set, &[&self.ownership.shard, &base.boot, &base.base]).await?;
             let repaired = connection.repair_heads().await?;
             connection.batch("COMMIT").await?;
             Ok(repaired)
@@ -248,14 +252,15 @@ impl Store for PostgresStore {
         if !self.ownership.lease.is_valid() {
             return Err(SpoolError::Fenced);
         }
-        let (config, ownership) = (&self.config, &self.ownership);
+        let (config, shard, ownership) = (&self.config, &self.shard, &self.ownership);
         let (connection, number) = self.runtime.block_on(async {
             let connection = Connection::open(config, CONNECT_TIMEOUT).await?;
+            connection.use_shard(shard).await?;
             ownership.note_backend(&connection).await?;
             ownership.begin(&connection, Access::Write).await?;
             // Waits for a transaction of the last connection that has not ended yet.
             let number = "SELECT number FROM shard_batches WHERE shard = $1 FOR UPDATE";
-            let number = connection.rows(number, &[&SHARD]).await?;
+            let number = connection.rows(number, &[&ownership.shard]).await?;
             let number: Option<i64> = connection.decode(&number, |row| row.try_get(0))?.pop();
             connection.batch("COMMIT").await?;
             Ok::<_, SpoolError>((connection, number))
@@ -268,8 +273,10 @@ impl Store for PostgresStore {
         self.renewal = None;
         // Attempts that were aborted when the lease ended may still be at their receivers.
         let is_clean = is_clean && self.ownership.lease.is_valid();
-        let released =
-            self.run(async |connection| self.ownership.release(connection, &self.config.schema, is_clean).await);
+        let released = self.run(async |connection| {
+            self.ownership.release(connection, &self.config.schema, is_clean).await?;
+            instances::leave(connection, self.ownership.instance).await
+        });
         if let Err(error) = released {
             tracing::warn!(%error, "the spool was not given up; another relay takes it when its lease has expired");
         }

@@ -11,9 +11,6 @@ use crate::spool::SpoolError;
 use crate::spool::instances::Instances;
 use crate::spool::lease::Lease;
 
-/// The only shard: all sources of a configuration.
-pub(super) const SHARD: i16 = 0;
-
 /// After an owner that ended without giving its lease up, attempts begin so long after the lease has expired: those that were in flight when
 /// it expired have ended by then.
 const UNCLEAN_PAUSE: Duration = Duration::from_secs(2);
@@ -39,6 +36,7 @@ pub(super) enum Access {
 /// The ownership of a shard, from its taking on.
 #[derive(Debug, Clone)]
 pub(super) struct Ownership {
+    pub(super) shard: i16,
     pub(super) instance: i64,
     pub(super) epoch: i64,
     pub(super) lease: Lease,
@@ -58,35 +56,31 @@ impl Ownership {
     pub(super) async fn take(
         connection: &Connection,
         config: &PostgresConfig,
+        shard: i16,
         instances: &Instances,
     ) -> Result<Self, SpoolError> {
         let in_use = |owner: &str| {
             let (database, schema) = (config.database.clone(), config.schema.clone());
             SpoolError::Owned { database, schema, owner: owner.to_owned() }
         };
-        if let Some(previous) = Previous::read(connection).await? {
+        if let Some(previous) = Previous::read(connection, shard).await? {
             if !previous.is_free() {
                 return Err(in_use(&previous.name));
             }
             // A transaction of the owner before would hold up this one.
             previous.terminate_backends(connection).await?;
         }
+        let instance = register(connection, instances).await?;
         let asked = Uptime::now();
         connection.batch("BEGIN").await?;
-        let instance = register(connection, instances).await?;
-        let base = ClockBase::now();
-        let lease = millis(config.lease);
-        let insert = "INSERT INTO shards (shard, epoch, owner, clean, expires_at, boot, base) \
-                      VALUES ($1, 0, NULL, true, clock_timestamp(), $2, $3) ON CONFLICT (shard) DO NOTHING";
-        let is_new = connection.execute(insert, &[&SHARD, &base.boot, &base.base]).await? > 0;
-        connection.rows("SELECT epoch FROM shards WHERE shard = $1 FOR UPDATE", &[&SHARD]).await?;
+        connection.rows("SELECT epoch FROM shards WHERE shard = $1 FOR UPDATE", &[&shard]).await?;
         // Since it was read first, another instance may have had the shard.
-        let previous = Previous::read(connection).await?.filter(|_| !is_new);
+        let previous = Previous::read(connection, shard).await?;
         let found = Uptime::now();
-        let take = "UPDATE shards SET epoch = epoch + 1, owner = $2, clean = false, \
+        let take = "UPDATE shards SET epoch = nextval('epochs'), owner = $2, clean = false, \
                     expires_at = clock_timestamp() + $3 * interval '1 millisecond' \
                     WHERE shard = $1 AND (owner IS NULL OR expires_at < clock_timestamp()) RETURNING epoch";
-        let taken = connection.rows(take, &[&SHARD, &instance, &lease]).await?;
+        let taken = connection.rows(take, &[&shard, &instance, &millis(config.lease)]).await?;
         let taken: Option<i64> = connection.decode(&taken, |row| row.try_get(0))?.pop();
         let Some(epoch) = taken else {
             connection.batch("ROLLBACK").await?;
@@ -94,11 +88,11 @@ impl Ownership {
         };
         let batches = "INSERT INTO shard_batches (shard, epoch, number) VALUES ($1, $2, 0) \
                        ON CONFLICT (shard) DO UPDATE SET epoch = excluded.epoch, number = 0";
-        connection.execute(batches, &[&SHARD, &epoch]).await?;
+        connection.execute(batches, &[&shard, &epoch]).await?;
         connection.batch("COMMIT").await?;
         let begin = previous.as_ref().map_or(found, |previous| previous.attempts_after(found));
         let lease = Lease::new(asked, config.lease);
-        Ok(Self { instance, epoch, lease, clock: previous.map(|previous| previous.clock), begin })
+        Ok(Self { shard, instance, epoch, lease, clock: previous.map(|previous| previous.clock), begin })
     }
 
     /// Begins a transaction of the owner. If the shard has another owner, it is an error, and nothing can be written.
@@ -108,14 +102,14 @@ impl Ownership {
         }
         let read = "SELECT 1 FROM shards WHERE shard = $1 AND owner = $2 AND epoch = $3";
         let write = "SELECT 1 FROM shards WHERE shard = $1 AND owner = $2 AND epoch = $3 FOR KEY SHARE";
-        let owner: &Values<'_> = &[&SHARD, &self.instance, &self.epoch];
+        let owner: &Values<'_> = &[&self.shard, &self.instance, &self.epoch];
         let fence = match access {
             Access::Read => connection.pipeline([(BEGIN, &[]), (read, owner)]).await.map(|[_, fence]| fence),
             Access::Write => connection.pipeline([(BEGIN, &[]), (write, owner)]).await.map(|[_, fence]| fence),
             Access::WriteBatch(number) => {
                 // Of another epoch, the row must not be locked: its owner writes it.
                 let note = "UPDATE shard_batches SET number = $3 WHERE shard = $1 AND epoch = $2";
-                let batch: &Values<'_> = &[&SHARD, &self.epoch, &number];
+                let batch: &Values<'_> = &[&self.shard, &self.epoch, &number];
                 let begun = connection.pipeline([(BEGIN, &[]), (write, owner), (note, batch)]).await;
                 begun.map(|[_, fence, _]| fence)
             }
@@ -132,7 +126,7 @@ impl Ownership {
         let asked = Uptime::now();
         let renew = "UPDATE shards SET expires_at = clock_timestamp() + $4 * interval '1 millisecond' \
                      WHERE shard = $1 AND owner = $2 AND epoch = $3";
-        let values: &Values<'_> = &[&SHARD, &self.instance, &self.epoch, &millis(config.lease)];
+        let values: &Values<'_> = &[&self.shard, &self.instance, &self.epoch, &millis(config.lease)];
         if connection.execute(renew, values).await? == 0 {
             self.lease.end();
             return Err(SpoolError::Fenced);
@@ -150,7 +144,7 @@ impl Ownership {
     ) -> Result<(), SpoolError> {
         let release = "UPDATE shards SET owner = CASE WHEN $4 THEN NULL ELSE owner END, clean = $4, expires_at = clock_timestamp() \
                        WHERE shard = $1 AND owner = $2 AND epoch = $3";
-        let owner: &Values<'_> = &[&SHARD, &self.instance, &self.epoch, &is_clean];
+        let owner: &Values<'_> = &[&self.shard, &self.instance, &self.epoch, &is_clean];
         let announce: &Values<'_> = &[&RELEASED, &schema];
         connection.pipeline([(release, owner), ("SELECT pg_notify($1, $2)", announce)]).await?;
         self.lease.end();
@@ -181,11 +175,11 @@ pub(super) struct Previous {
 }
 
 impl Previous {
-    pub(super) async fn read(connection: &Connection) -> Result<Option<Self>, SpoolError> {
+    pub(super) async fn read(connection: &Connection, shard: i16) -> Result<Option<Self>, SpoolError> {
         let read = "SELECT owner, coalesce(name, 'another instance'), clean, \
                     (extract(epoch FROM clock_timestamp() - expires_at) * 1000)::bigint, boot, base \
                     FROM shards LEFT JOIN instances ON instances.id = owner WHERE shard = $1";
-        let read = connection.rows(read, &[&SHARD]).await?;
+        let read = connection.rows(read, &[&shard]).await?;
         let mut read = connection.decode(&read, |row| {
             Ok(Self {
                 owner: row.try_get(0)?,

@@ -126,12 +126,12 @@ impl StoreReader for PostgresReader {
     fn backlogs(&self) -> Result<Vec<BacklogSummary>, SpoolError> {
         self.read(Vec::new(), async |connection| {
             let jumped = connection.clock().await?.map_or(0, ClockBase::jump);
-            let backlogs = "SELECT name, (SELECT count(*) FROM deliveries WHERE sink = name), \
-                            (SELECT coalesce(sum(size), 0)::bigint FROM deliveries WHERE sink = name), \
-                            (SELECT min(received) FROM deliveries WHERE sink = name), \
-                            (SELECT min(due) FROM heads WHERE sink = name), \
-                            (SELECT state FROM states s WHERE s.kind = 'sink' AND s.name = names.name) \
-                            FROM (SELECT DISTINCT sink AS name FROM deliveries UNION SELECT name FROM states WHERE kind = 'sink') names \
+            let backlogs = "SELECT name, (SELECT count(*) FROM all_deliveries WHERE sink = name), \
+                            (SELECT coalesce(sum(size), 0)::bigint FROM all_deliveries WHERE sink = name), \
+                            (SELECT min(received) FROM all_deliveries WHERE sink = name), \
+                            (SELECT min(due) FROM all_heads WHERE sink = name), \
+                            (SELECT state FROM all_states s WHERE s.kind = 'sink' AND s.name = names.name ORDER BY shard LIMIT 1) \
+                            FROM (SELECT DISTINCT sink AS name FROM all_deliveries UNION SELECT name FROM all_states WHERE kind = 'sink') names \
                             ORDER BY name";
             let backlogs = connection.rows(backlogs, &[]).await?;
             let mut backlogs = connection.decode(&backlogs, |row| {
@@ -149,13 +149,13 @@ impl StoreReader for PostgresReader {
             })?;
             for backlog in &mut backlogs {
                 let last = format!(
-                    "SELECT last_error FROM (SELECT id, due FROM heads WHERE sink = $1 ORDER BY due DESC LIMIT {MAX_HEADS_SEARCHED}) late \
-                     JOIN deliveries USING (id) WHERE last_error IS NOT NULL ORDER BY due DESC LIMIT 1"
+                    "SELECT last_error FROM (SELECT id, due FROM all_heads WHERE sink = $1 ORDER BY due DESC LIMIT {MAX_HEADS_SEARCHED}) late \
+                     JOIN all_deliveries USING (id) WHERE last_error IS NOT NULL ORDER BY due DESC LIMIT 1"
                 );
                 let last = connection.rows(&last, &[&backlog.sink]).await?;
                 backlog.last_error = connection.decode(&last, |row| text(row, 0))?.pop();
                 let errors = format!(
-                    "SELECT last_error, count(*) FROM heads h JOIN deliveries d USING (id) WHERE h.sink = $1 AND last_error IS NOT NULL \
+                    "SELECT last_error, count(*) FROM all_heads h JOIN all_deliveries d USING (id) WHERE h.sink = $1 AND last_error IS NOT NULL \
                      GROUP BY last_error ORDER BY count(*) DESC, last_error LIMIT {MAX_ERRORS}"
                 );
                 let errors = connection.rows(&errors, &[&backlog.sink]).await?;
@@ -170,10 +170,10 @@ impl StoreReader for PostgresReader {
             // The row that exceeds the limit is the last of the page.
             let select = format!(
                 "SELECT {DELIVERY_COLUMNS}, {PLACE_COLUMNS} FROM (SELECT id, sum(bytes) OVER (ORDER BY id) - bytes AS before FROM \
-                 (SELECT id, length(body) + length(properties) AS bytes FROM deliveries \
+                 (SELECT id, length(body) + length(properties) AS bytes FROM all_deliveries \
                  WHERE id > $1 AND ($2::text IS NULL OR sink = $2) \
                  AND ($3::bytea IS NULL OR position($3 IN body) > 0 OR position('\\x5c'::bytea IN body) > 0) \
-                 ORDER BY id LIMIT {PAGE_ROWS}) sized) page JOIN deliveries d ON d.id = page.id \
+                 ORDER BY id LIMIT {PAGE_ROWS}) sized) page JOIN all_deliveries d ON d.id = page.id \
                  WHERE before < {PAGE_BYTES} ORDER BY d.id"
             );
             let text = filter.may_contain.as_deref().map(str::as_bytes);
@@ -185,7 +185,7 @@ impl StoreReader for PostgresReader {
     fn deliveries_of_event(&self, sink: &str, key: u64, event: Uuid) -> Result<Vec<ListedDelivery>, SpoolError> {
         self.read(Vec::new(), async |connection| {
             let select = format!(
-                "SELECT {DELIVERY_COLUMNS}, {PLACE_COLUMNS} FROM deliveries d WHERE sink = $1 AND key = $2 AND event_id = $3 ORDER BY d.id LIMIT {PAGE_ROWS}"
+                "SELECT {DELIVERY_COLUMNS}, {PLACE_COLUMNS} FROM all_deliveries d WHERE sink = $1 AND key = $2 AND event_id = $3 ORDER BY d.id LIMIT {PAGE_ROWS}"
             );
             let rows = connection.rows(&select, &[&sink, &key.cast_signed(), &event.as_bytes().as_slice()]).await?;
             Ok(connection.decode(&rows, decode_listed)?)
@@ -199,13 +199,13 @@ impl StoreReader for PostgresReader {
     ) -> Result<Vec<(Uuid, ListedDelivery)>, SpoolError> {
         self.read(Vec::new(), async |connection| {
             let events: Vec<&[u8]> = events.iter().map(|event| event.as_bytes().as_slice()).collect();
-            let found = "SELECT id, event_id FROM deliveries WHERE sink = $1 AND event_id = ANY($2)";
+            let found = "SELECT id, event_id FROM all_deliveries WHERE sink = $1 AND event_id = ANY($2)";
             let found = connection.rows(found, &[&sink, &events]).await?;
             let found: BTreeMap<i64, Uuid> = connection
                 .decode(&found, |row| Ok((row.try_get(0)?, Uuid::from_slice(row.try_get(1)?).unwrap_or_default())))?
                 .into_iter()
                 .collect();
-            let select = format!("SELECT {DELIVERY_COLUMNS}, {PLACE_COLUMNS} FROM deliveries d WHERE id = $1");
+            let select = format!("SELECT {DELIVERY_COLUMNS}, {PLACE_COLUMNS} FROM all_deliveries d WHERE id = $1");
             let mut listed = Vec::with_capacity(found.len());
             for (id, event) in found {
                 // It may be delivered by now.
@@ -219,7 +219,7 @@ impl StoreReader for PostgresReader {
     fn watches(&self, tenant: &str, correlation_id: &str) -> Result<Vec<WatchedBy>, SpoolError> {
         self.read(Vec::new(), async |connection| {
             let jumped = connection.clock().await?.map_or(0, ClockBase::jump);
-            let select = "SELECT alert, state, due, overdue FROM requests \
+            let select = "SELECT alert, state, due, overdue FROM all_requests \
                           WHERE request = $1 AND tenant = $2 AND correlation_id = $3 ORDER BY id";
             let hash = request_hash(tenant, correlation_id);
             let rows = connection.rows(select, &[&hash, &escape(tenant), &escape(correlation_id)]).await?;
@@ -239,7 +239,7 @@ impl StoreReader for PostgresReader {
 
     fn overdue(&self, alert: &AlertName, limit: usize) -> Result<Vec<OverdueRequest>, SpoolError> {
         self.read(Vec::new(), async |connection| {
-            let select = "SELECT tenant, correlation_id, status, received, time_limit, expires, overdue FROM requests \
+            let select = "SELECT tenant, correlation_id, status, received, time_limit, expires, overdue FROM all_requests \
                           WHERE state = 1 AND alert = $1 ORDER BY overdue LIMIT $2";
             let limit = i64::try_from(limit).unwrap_or(i64::MAX);
             let rows = connection.rows(select, &[&alert.as_str(), &limit]).await?;
@@ -290,7 +290,7 @@ impl DeadLetterReader for PostgresReader {
         );
         let select = format!(
             "SELECT {SUMMARY_COLUMNS} FROM (SELECT *, sum({size}) OVER ({order}) - ({size}) AS before FROM \
-             (SELECT * FROM dead_letters WHERE {selected} {order} LIMIT {rows}) page) sized WHERE before < {PAGE_BYTES} {order}"
+             (SELECT * FROM all_dead_letters WHERE {selected} {order} LIMIT {rows}) page) sized WHERE before < {PAGE_BYTES} {order}"
         );
         self.read(Vec::new(), async |connection| {
             let rows = connection.rows(&select, &values).await?;
@@ -301,7 +301,7 @@ impl DeadLetterReader for PostgresReader {
     fn show(&self, id: i64) -> Result<Option<StoredDeadLetter>, SpoolError> {
         self.read(None, async |connection| {
             let select =
-                format!("SELECT {SUMMARY_COLUMNS}, properties, body, type, route FROM dead_letters WHERE id = $1");
+                format!("SELECT {SUMMARY_COLUMNS}, properties, body, type, route FROM all_dead_letters WHERE id = $1");
             let rows = connection.rows(&select, &[&id]).await?;
             Ok(connection.decode(&rows, decode_dead_letter)?.pop())
         })
@@ -309,7 +309,7 @@ impl DeadLetterReader for PostgresReader {
 }
 
 /// What [`decode_listed`] reads beside [`DELIVERY_COLUMNS`].
-const PLACE_COLUMNS: &str = "d.id, (SELECT due FROM heads h WHERE h.id = d.id)";
+const PLACE_COLUMNS: &str = "d.id, (SELECT due FROM all_heads h WHERE h.id = d.id)";
 
 fn decode_listed(row: &Row) -> Result<ListedDelivery, Error> {
     let delivery = decode_delivery(row)?.map_err(|damaged| damaged.error);

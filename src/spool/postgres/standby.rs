@@ -13,7 +13,7 @@ use crate::spool::instances::Instances;
 /// How often a standby looks at the lease. That it was given up is also announced.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Returns when the spool has no owner, or another one, or when the owner's lease has expired.
+/// Returns when the spool, or the shard of it, has no owner, or another one, or when the owner's lease has expired.
 pub(in crate::spool) async fn wait_for_change(
     config: &PostgresConfig,
     instances: &Instances,
@@ -22,8 +22,10 @@ pub(in crate::spool) async fn wait_for_change(
     // First: of what is announced from now on, nothing is missed.
     connection.batch(&format!("LISTEN {RELEASED}")).await?;
     let instance = register(&connection, instances).await?;
+    let shard = connection.rows("SELECT shard FROM shards WHERE source = $1", &[&config.shard]).await?;
+    let shard = connection.decode(&shard, |row| row.try_get(0))?.pop().unwrap_or_default();
     let mut first_owner = None;
-    while let Some(owner) = Previous::read(&connection).await?.filter(|owner| !owner.is_free()) {
+    while let Some(owner) = Previous::read(&connection, shard).await?.filter(|owner| !owner.is_free()) {
         if *first_owner.get_or_insert(owner.owner) != owner.owner {
             break;
         }
@@ -33,8 +35,6 @@ pub(in crate::spool) async fn wait_for_change(
         // A connection that has ended fails at the next look.
         let _ = announced;
     }
-    // If it gets the spool, it is another instance.
-    connection.execute("DELETE FROM instances WHERE id = $1", &[&instance]).await?;
     connection.close().await;
     Ok(())
 }

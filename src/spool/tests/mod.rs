@@ -106,6 +106,7 @@ fn database() -> PostgresConfig {
         password: Some(PostgresPassword::Alone(Secret::text(variable("PASSWORD")))),
         database: variable("DATABASE"),
         schema: format!("t{:x}_{}", fastrand::u64(..), std::process::id()),
+        shard: String::new(),
         lease: Duration::from_mins(1),
         ssl_mode: SslMode::Require,
         connect_timeout: Duration::from_secs(20),

@@ -88,7 +88,7 @@ async fn two_relays_with_different_configurations_say_so() {
         let name = format!("(process {})", relay.pid());
         let is_it = |instance: &&Value| instance["name"].as_str().is_some_and(|text| text.contains(&name));
         let instance = instances.iter().find(is_it).expect("an instance");
-        ["state", "epoch", "sameConfiguration"].map(|key| instance[key].clone())
+        [&instance["state"], &instance["shards"][0]["epoch"], &instance["sameConfiguration"]].map(Value::clone)
     };
     assert_eq!(of(&first), [Value::from("working"), Value::from(1), Value::from(true)]);
     assert_eq!(of(&second), [Value::from("standby"), Value::Null, Value::from(false)]);

@@ -33,9 +33,10 @@ impl Connection {
         self.decode(&states, |row| Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?)))
     }
 
-    /// The start of due times; `None` in a new schema.
+    /// The start of due times, if an owner on this machine has stored it since its boot.
     pub(super) async fn clock(&self) -> Result<Option<ClockBase>, PostgresError> {
-        let clock = self.rows("SELECT boot, base FROM shards", &[]).await?;
+        let clock = "SELECT boot, base FROM shards WHERE boot = $1 LIMIT 1";
+        let clock = self.rows(clock, &[&ClockBase::now().boot]).await?;
         Ok(self.decode(&clock, |row| Ok(ClockBase { boot: row.try_get(0)?, base: row.try_get(1)? }))?.pop())
     }
 

@@ -1,32 +1,6 @@
--- The spool's schema in PostgreSQL, version 1. All times are in milliseconds: by the wall clock since 1970, or since a boot; the times of
--- leases are the database's own. Texts from messages have `\0` for NUL, which PostgreSQL can't store, and `\\` for `\`.
-
--- A relay that uses or wants to use the spool.
-CREATE TABLE instances (
-    id bigint PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
-    name text NOT NULL,
-    seen_at timestamptz NOT NULL,
-    config_hash bigint NOT NULL,
-    backends jsonb NOT NULL       -- the process id and the start of each of its connections that write
-);
-
--- The owner of a shard is the only writer of its rows until its lease ends.
-CREATE TABLE shards (
-    shard smallint PRIMARY KEY,
-    epoch bigint NOT NULL,        -- one more for each owner; the ids of an owner's rows begin with it
-    owner bigint,                 -- of `instances`
-    clean boolean NOT NULL,       -- the last owner gave it up when nothing of it was in flight
-    expires_at timestamptz NOT NULL,
-    boot bigint NOT NULL,         -- the start of due times: the boot of the machine in which they were written
-    base bigint NOT NULL          -- the wall clock less the time since that boot
-);
-
--- The number of the last transaction of a shard's owner. After a commit with an unknown outcome it shows whether the transaction is stored.
-CREATE TABLE shard_batches (
-    shard smallint PRIMARY KEY REFERENCES shards,
-    epoch bigint NOT NULL,
-    number bigint NOT NULL
-) WITH (fillfactor = 10);
+-- The rows of one shard, version 2. `{shard}` is its number, and the schema is one of its own, which stands in the search path before the
+-- one that all shards share; the tables of shard 0 are in that one. All times are in milliseconds: by the wall clock since 1970, or since
+-- a boot. Texts from messages have `\0` for NUL, which PostgreSQL can't store, and `\\` for `\`.
 
 -- Events that are stored until their sink has confirmed them.
 CREATE TABLE deliveries (
@@ -48,7 +22,8 @@ CREATE TABLE deliveries (
     properties text NOT NULL,     -- JSON, in the shape of a sample
     body bytea NOT NULL,          -- as received
     group_by text,                -- of a sink with `group`: the fields that the event is grouped by and their values, as JSON
-    digest bigint                 -- the first delivery of the digest that it was put into; null: it is in none yet
+    digest bigint,                -- the first delivery of the digest that it was put into; null: it is in none yet
+    shard smallint NOT NULL DEFAULT {shard}
 );
 CREATE INDEX deliveries_by_age ON deliveries (sink, received);
 CREATE INDEX deliveries_by_key ON deliveries (sink, key, id) INCLUDE (event_id, size);
@@ -58,7 +33,8 @@ CREATE TABLE heads (
     id bigint PRIMARY KEY,        -- of the delivery
     sink text NOT NULL,
     due bigint NOT NULL,          -- counted from `shards.base`
-    refusals bigint NOT NULL DEFAULT 0 -- how often the sink has refused the delivery
+    refusals bigint NOT NULL DEFAULT 0, -- how often the sink has refused the delivery
+    shard smallint NOT NULL DEFAULT {shard}
 );
 CREATE INDEX heads_by_due ON heads (sink, due, id);
 
@@ -82,7 +58,8 @@ CREATE TABLE dead_letters (
     attempts bigint NOT NULL,
     size bigint NOT NULL,         -- in bytes, as `dead_letters.max_size` counts the row
     properties text NOT NULL,     -- JSON, in the shape of a sample
-    body bytea NOT NULL           -- as received
+    body bytea NOT NULL,          -- as received
+    shard smallint NOT NULL DEFAULT {shard}
 );
 CREATE INDEX dead_letters_by_age ON dead_letters (at);
 CREATE INDEX dead_letters_by_uptime ON dead_letters (boot, uptime);
@@ -90,21 +67,22 @@ CREATE INDEX dead_letters_by_uptime ON dead_letters (boot, uptime);
 CREATE INDEX dead_letters_by_correlation_id ON dead_letters USING hash (correlation_id);
 CREATE INDEX dead_letters_by_identity ON dead_letters (identity);
 
--- The highest number that a dead letter ever had.
+-- The highest number that a dead letter ever had. Those of each shard begin with its own.
 CREATE TABLE dead_letter_numbers (last bigint NOT NULL);
-INSERT INTO dead_letter_numbers VALUES (0);
+INSERT INTO dead_letter_numbers VALUES ({shard} * 1000000000::bigint);
 
 -- Pauses and breakers, which survive a restart.
 CREATE TABLE states (
     kind text NOT NULL,           -- sink or source
     name text NOT NULL,
     state text NOT NULL,          -- JSON
+    shard smallint NOT NULL DEFAULT {shard},
     PRIMARY KEY (kind, name)
 );
 
 -- Requests that alerts watch: each request once for each alert that watches it.
 CREATE TABLE requests (
-    id bigint PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
+    id bigint PRIMARY KEY DEFAULT nextval('request_ids'),
     request bigint NOT NULL,      -- hash of tenant and correlation id
     alert text NOT NULL,          -- the alert; empty: the end of the request came before the event that opens it
     state bigint NOT NULL,        -- 0 open, 1 overdue, 2 ended after it was overdue, 3 ended before it was opened
@@ -119,7 +97,8 @@ CREATE TABLE requests (
     received bigint NOT NULL,     -- when that event was received, by the wall clock
     time_limit text NOT NULL,     -- in words, as of when it was opened
     overdue bigint,               -- since when it is overdue, by the wall clock
-    receivers text                -- the sinks that got RAISED, as a JSON array
+    receivers text,               -- the sinks that got RAISED, as a JSON array
+    shard smallint NOT NULL DEFAULT {shard}
 );
 CREATE INDEX requests_by_request ON requests (request);
 CREATE INDEX requests_by_due ON requests (boot, due, state, alert);
@@ -131,5 +110,6 @@ CREATE TABLE raised_alerts (
     alert text NOT NULL,
     subject text NOT NULL,
     state text NOT NULL,          -- JSON
+    shard smallint NOT NULL DEFAULT {shard},
     PRIMARY KEY (alert, subject)
 );
