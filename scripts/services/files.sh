@@ -120,7 +120,7 @@ log.file = false
 EOF
 }
 
-rabbitmq_plugins() { echo '[rabbitmq_management,rabbitmq_auth_backend_oauth2,rabbitmq_auth_mechanism_ssl].'; }
+rabbitmq_plugins() { echo '[rabbitmq_management,rabbitmq_auth_backend_oauth2,rabbitmq_auth_mechanism_ssl,rabbitmq_consistent_hash_exchange].'; }
 
 with_kdc() { [[ " $SERVICES " == *' kdc '* ]]; }
 

@@ -106,7 +106,7 @@ impl Setup {
 
     fn open_spool(&self) -> Arc<Spool> {
         let spool = Arc::new(Spool::open(&self.config.spool, &self.config.dead_letters).unwrap());
-        self.stats.set_spool(Arc::clone(&spool));
+        self.stats.add_spool(Arc::clone(&spool));
         spool
     }
 }

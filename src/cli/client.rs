@@ -11,7 +11,7 @@ use super::progress::Progress;
 use super::target::Target;
 use super::{InvalidInput, confirm};
 use crate::admin::control::{self, Command, Request, Response};
-use crate::config::{self, DeadLettersConfig};
+use crate::config::{self, Config, DeadLettersConfig, UNDIVIDED};
 use crate::relay::{JobRequest, RedriveResult};
 use crate::spool;
 
@@ -142,7 +142,8 @@ impl Job {
             return Err(missing_config().into());
         }
         let (config, progress) = (target.config.as_ref(), Arc::default());
-        let work = async |spool: &spool::Spool| line.watch(job.run(config, spool, false, &progress), &progress).await;
+        let work =
+            async |spool: &spool::OpenShards| line.watch(job.run(config, spool, false, &progress), &progress).await;
         OfflineSpool::open(target)?.with(work).map(Response::from)
     }
 }
@@ -172,7 +173,7 @@ pub(super) fn unexpected(response: &Response) -> anyhow::Error {
 
 /// A spool that no relay has open.
 pub(super) struct OfflineSpool {
-    spool: spool::Spool,
+    spool: spool::OpenShards,
     runtime: tokio::runtime::Runtime,
 }
 
@@ -180,14 +181,18 @@ impl OfflineSpool {
     pub(super) fn open(target: &Target) -> anyhow::Result<Self> {
         // Without limits, so that opening the spool deletes nothing.
         let dead_letters = DeadLettersConfig { keep: None, max_size: u64::MAX, to: None };
-        let spool = spool::Spool::open(&target.spool_config, &dead_letters)?;
+        let open = |shard| spool::Spool::open(&target.spool_config.of_shard(shard), &dead_letters).map(Arc::new);
+        let spool = spool::OpenShards::new(open(UNDIVIDED)?);
+        for shard in target.config.iter().flat_map(Config::shards).filter(|shard| *shard != UNDIVIDED) {
+            spool.add(open(shard)?);
+        }
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_time().build().context("can't start threads")?;
         Ok(Self { spool, runtime })
     }
 
     /// Closes the spool after `work`.
-    pub(super) fn with<T>(self, work: impl AsyncFnOnce(&spool::Spool) -> Result<T, String>) -> anyhow::Result<T> {
+    pub(super) fn with<T>(self, work: impl AsyncFnOnce(&spool::OpenShards) -> Result<T, String>) -> anyhow::Result<T> {
         self.runtime.block_on(async {
             let done = work(&self.spool).await;
             self.spool.close(CLOSE_TIMEOUT).await;
@@ -201,7 +206,7 @@ impl OfflineSpool {
 }
 
 impl Deref for OfflineSpool {
-    type Target = spool::Spool;
+    type Target = spool::OpenShards;
 
     fn deref(&self) -> &Self::Target {
         &self.spool

@@ -26,6 +26,7 @@ mod status;
 mod table;
 mod target;
 mod test;
+mod topology;
 mod trace;
 mod units;
 
@@ -113,6 +114,8 @@ enum Command {
     Schema(schema::Arguments),
     /// Print the routes as a Mermaid flowchart
     Graph,
+    /// Print what has to be made in RabbitMQ for sources with several queues, as definitions to import
+    Topology(topology::Arguments),
     /// Print a completion script for a shell
     Completions(completions::Arguments),
     /// Run a demonstration on this machine, which needs no broker
@@ -172,6 +175,7 @@ pub fn main() -> ExitCode {
         Command::Test(arguments) => test::run(&global, &arguments),
         Command::Compare(arguments) => compare::run(&global, &arguments),
         Command::Graph => graph::run(&global),
+        Command::Topology(arguments) => topology::run(&global, &arguments),
         Command::Completions(arguments) => completions::run(&arguments),
         Command::Capture(arguments) => capture::run(&global, &arguments),
         Command::Schema(arguments) => schema::run(&global, &arguments),

@@ -39,7 +39,7 @@ pub fn run(global: &Global, arguments: &Arguments, pause: bool) -> anyhow::Resul
             let spool = OfflineSpool::open(&target)?;
             let stored = PersistedState::parse(spool.saved_state(&subject).as_deref());
             let state = if pause { stored.paused() } else { stored.resumed() };
-            spool.save_state(subject, state.to_json());
+            spool.save_state(&subject, state.to_json().as_deref());
             spool.close();
             "; no relay runs, so this takes effect at the next start"
         }

@@ -1,6 +1,7 @@
 //! `run`: the relay itself.
 
 use std::net::SocketAddr;
+use std::num::NonZero;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 use std::sync::Arc;
@@ -23,14 +24,17 @@ const SAME_SIGNAL: Duration = Duration::from_secs(1);
 const ADMIN_LISTEN: &str = "REGARDS_RELAY_ADMIN_LISTEN";
 
 /// The threads of the runtime. Long work (files, the spool, librdkafka, lapin's I/O) has threads of its own; the rest of an event
-/// takes microseconds, and handing it from thread to thread costs more than it saves.
-const WORKERS: usize = 1;
+/// takes microseconds, and handing it from thread to thread costs more than it saves. Shards have nothing to hand over.
+fn workers(config: &Config) -> usize {
+    let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
+    if config.shards().len() > 1 { processors } else { 1 }
+}
 
 /// Runs until SIGTERM or SIGINT, or until every recording has ended. A second signal exits at once with code 1. `file` is the state
 /// of the configuration file before it was read.
 pub fn run(config: Config, file: NamedFiles, global: &Global) -> anyhow::Result<ExitCode> {
     crate::sink::raise_limit();
-    let threads = tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build();
+    let threads = tokio::runtime::Builder::new_multi_thread().worker_threads(workers(&config)).enable_all().build();
     let runtime = threads.context("can't start threads")?;
     let result = runtime.block_on(relay(config, file, global));
     // A blocking call (the resolver, a file system that hangs) must not delay the exit.

@@ -2,6 +2,8 @@
 
 mod asyncapi;
 
+pub(super) use asyncapi::vhost;
+
 use std::io::Write;
 use std::process::ExitCode;
 

@@ -1,7 +1,7 @@
 //! One example for each key, shown when its value has the wrong type.
 
 /// Examples by key. If the meaning of a key depends on the key above it, that one is written before it: `routes.name`.
-const EXAMPLES: [(&str, &str); 155] = [
+const EXAMPLES: [(&str, &str); 156] = [
     ("version", "version: 1"),
     ("name", "name: urn:example:institute"),
     ("routes.name", "name: everything"),
@@ -59,6 +59,7 @@ const EXAMPLES: [(&str, &str); 155] = [
     ("cert", "cert: client.pem"),
     ("tls.key", "key: client.key"),
     ("server_name", "server_name: broker.example.org"),
+    ("shards", "shards: 4"),
     ("bindings", "bindings: [{ exchange: EXCHANGE }]"),
     ("queue.type", "type: classic"),
     ("declare.type", "type: topic"),

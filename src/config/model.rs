@@ -4,6 +4,7 @@ mod oauth2;
 mod postgres;
 mod registry;
 mod sasl;
+mod shards;
 mod spool;
 mod webhook_auth;
 
@@ -11,6 +12,7 @@ pub use oauth2::{ClientAuthentication, OAuth2Config};
 pub use postgres::{PostgresConfig, PostgresPassword, SslMode};
 pub use registry::RegistryConfig;
 pub use sasl::{KerberosLogin, Sasl};
+pub use shards::{SourceShard, UNDIVIDED};
 pub use spool::{OnCorrupt, SpoolConfig, SqliteConfig, StoreConfig};
 pub use webhook_auth::WebhookAuth;
 
@@ -71,6 +73,8 @@ pub enum SourceKind {
 pub struct AmqpSourceConfig {
     pub connection: AmqpConnection,
     pub queue: String,
+    /// None: the source has one queue.
+    pub shard: Option<SourceShard>,
     /// What to declare before consuming.
     pub declare: Option<DeclareQueue>,
     /// The largest number of unacknowledged messages.

@@ -97,6 +97,8 @@ mapping! {
         tls: Tls,
         /// The queue to consume; it must exist, unless `declare` is given
         queue: Text = required,
+        /// That many queues instead of one, shared out among several relays; `queue` must contain `{shard}`, and the spool be in PostgreSQL
+        shards: Count,
         /// What to declare on the broker before consuming; without it nothing is declared
         declare: DeclareQueue,
         /// The largest number of unacknowledged messages

@@ -19,7 +19,7 @@ use super::misfits::Misfits;
 use super::ordering::Ordering;
 use super::overdue::CHECK_INTERVAL;
 use super::state::{ON_REQUEST, PersistedState};
-use super::stats::{AttemptResult, SinkStats};
+use super::stats::{AttemptResult, ShownState, SinkStats};
 use super::{Backing, Delivery};
 use crate::clock::MonotonicTime;
 use crate::config::{Config, Group, Retry, SinkConfig, SinkKind, WebhookUrl, WhenFull};
@@ -109,6 +109,7 @@ pub struct Dispatcher {
     pub(super) spool: Arc<Spool>,
     pub(super) journal: Journal,
     pub(super) stats: Arc<SinkStats>,
+    shown: ShownState,
     inbox: mpsc::UnboundedReceiver<Delivery>,
     commands: mpsc::UnboundedReceiver<SinkCommand>,
     spool_events: mpsc::UnboundedReceiver<SpoolEvent>,
@@ -162,8 +163,8 @@ impl Dispatcher {
         let longest = settings.longest_backoff(spool.is_same_boot());
         spool.make_due(settings.name.clone(), WaitsFor::BackOff, MonotonicTime::now().after(longest));
         let breaker = Breaker::restore(&state, settings.retry.max_backoff);
-        stats.set_breaker_open(breaker.is_open());
-        stats.set_paused(breaker.pause().is_some());
+        let shown = ShownState::new(Arc::clone(&stats));
+        shown.set(breaker.is_open(), breaker.pause().is_some());
         if let Some(error) = state.outage() {
             stats.set_failing(&error);
         }
@@ -179,6 +180,7 @@ impl Dispatcher {
             spool,
             journal,
             stats,
+            shown,
             inbox,
             commands,
             spool_events: watch.events,
@@ -422,8 +424,7 @@ impl Dispatcher {
 
     /// Saves the state that has to survive a restart.
     pub(super) fn save_state(&self) {
-        self.stats.set_breaker_open(self.breaker.is_open());
-        self.stats.set_paused(self.breaker.pause().is_some());
+        self.shown.set(self.breaker.is_open(), self.breaker.pause().is_some());
         let mut state = PersistedState {
             order_by: self.order.order_by,
             group_by: self.order.group_by.clone(),

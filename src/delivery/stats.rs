@@ -1,7 +1,7 @@
 //! Statistics of one sink: how its attempts and deliveries ended, and how long its deliveries took.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use strum::{IntoStaticStr, VariantArray};
@@ -45,8 +45,9 @@ pub struct SinkStats {
     attempts: [AtomicU64; AttemptResult::VARIANTS.len()],
     results: [AtomicU64; DeliveryResult::VARIANTS.len()],
     in_flight: AtomicU64,
-    breaker_open: AtomicBool,
-    paused: AtomicBool,
+    /// How many of its dispatchers have an open breaker, and are paused: each shard of the spool has one.
+    open_breakers: AtomicU64,
+    pauses: AtomicU64,
     outage: Mutex<Option<Outage>>,
     duration: Histogram,
     last_failure: Mutex<Option<LastFailure>>,
@@ -67,8 +68,8 @@ impl SinkStats {
             attempts: Default::default(),
             results: Default::default(),
             in_flight: AtomicU64::new(0),
-            breaker_open: AtomicBool::new(false),
-            paused: AtomicBool::new(false),
+            open_breakers: AtomicU64::new(0),
+            pauses: AtomicU64::new(0),
             outage: Mutex::default(),
             duration: Histogram::default(),
             last_failure: Mutex::default(),
@@ -114,14 +115,6 @@ impl SinkStats {
         self.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 
-    pub fn set_breaker_open(&self, open: bool) {
-        self.breaker_open.store(open, Ordering::Relaxed);
-    }
-
-    pub fn set_paused(&self, paused: bool) {
-        self.paused.store(paused, Ordering::Relaxed);
-    }
-
     /// An attempt failed, and the sink is at fault.
     pub fn set_failing(&self, error: &str) {
         let mut outage = self.outage.lock().unwrap_or_else(PoisonError::into_inner);
@@ -163,18 +156,51 @@ impl SinkStats {
 
     #[must_use]
     pub fn is_breaker_open(&self) -> bool {
-        self.breaker_open.load(Ordering::Relaxed)
+        self.open_breakers.load(Ordering::Relaxed) > 0
     }
 
     #[must_use]
     pub fn is_paused(&self) -> bool {
-        self.paused.load(Ordering::Relaxed)
+        self.pauses.load(Ordering::Relaxed) > 0
     }
 
     /// The time from the receipt of a message until the destination confirmed its event.
     #[must_use]
     pub fn duration(&self) -> &Histogram {
         &self.duration
+    }
+}
+
+/// What one dispatcher adds to the state of its sink, until it is dropped.
+#[derive(Debug)]
+pub struct ShownState {
+    stats: Arc<SinkStats>,
+    is_breaker_open: AtomicBool,
+    is_paused: AtomicBool,
+}
+
+impl ShownState {
+    #[must_use]
+    pub fn new(stats: Arc<SinkStats>) -> Self {
+        Self { stats, is_breaker_open: AtomicBool::new(false), is_paused: AtomicBool::new(false) }
+    }
+
+    pub fn set(&self, is_breaker_open: bool, is_paused: bool) {
+        let count =
+            |shown: &AtomicBool, count: &AtomicU64, is_set: bool| match (shown.swap(is_set, Ordering::Relaxed), is_set)
+            {
+                (false, true) => drop(count.fetch_add(1, Ordering::Relaxed)),
+                (true, false) => drop(count.fetch_sub(1, Ordering::Relaxed)),
+                _ => {}
+            };
+        count(&self.is_breaker_open, &self.stats.open_breakers, is_breaker_open);
+        count(&self.is_paused, &self.stats.pauses, is_paused);
+    }
+}
+
+impl Drop for ShownState {
+    fn drop(&mut self) {
+        self.set(false, false);
     }
 }
 

@@ -33,6 +33,9 @@ pub enum OptionalField {
     Message,
 }
 
+/// The exchange of a response has the name of its class behind this.
+pub const REGARDS_EXCHANGES: &str = "regards.broadcast.";
+
 /// The known families. Classes, fields and values are from REGARDS' public backend source, version 2.0.
 pub const FAMILIES: &[Family] = &[
     Family {

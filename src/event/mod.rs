@@ -49,7 +49,7 @@ pub use encoding::{
 };
 pub use expression::{CompiledExpression, Expression, ExpressionError, Finding};
 pub use extremes::{Extreme, extremes};
-pub use family::{ExpectedFamily, FAMILIES, Family, OptionalField};
+pub use family::{ExpectedFamily, FAMILIES, Family, OptionalField, REGARDS_EXCHANGES};
 pub use format::{Carrier, EncodeError, EncodedBody, Format};
 pub use identity::NAMESPACE;
 pub(crate) use identity::version_5;

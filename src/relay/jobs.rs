@@ -13,7 +13,7 @@ use super::orphans::{purge_orphans, redrive_orphans};
 use super::redrive::{RedriveRequest, RedriveResult, redrive};
 use super::replay::{ReplayRequest, replay};
 use crate::config::Config;
-use crate::spool::{DeadLetterFilter, Progress, PurgeTarget, Spool};
+use crate::spool::{DeadLetterFilter, OpenShards, Progress, PurgeTarget};
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -66,7 +66,7 @@ impl JobRequest {
     pub async fn run(
         self,
         config: Option<&Config>,
-        spool: &Spool,
+        spool: &OpenShards,
         is_delivering: bool,
         progress: &Arc<Progress>,
     ) -> Result<JobOutcome, String> {

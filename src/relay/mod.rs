@@ -17,6 +17,7 @@ mod replay;
 mod router;
 mod running;
 mod send_test;
+mod shards;
 mod stats;
 #[cfg(test)]
 mod stopping;
@@ -128,6 +129,9 @@ impl Relay {
         if let Err(error) = create_private_directory(&config.data_dir) {
             tracing::warn!(%error, file = %config.data_dir.display(), "the data directory can't be created");
         }
+        if config.shards().len() > 1 {
+            return shards::run(config, handle, commands, stop).await;
+        }
         let has_warned = Cell::new(false);
         let opening = Spool::open_when_free(&config.spool, &config.dead_letters, stats.instances(), |held| {
             if !has_warned.replace(true) {
@@ -157,13 +161,14 @@ impl Relay {
         }
         let journal = Journal::start(config.journal.as_ref()).map_err(RelayError::Journal)?;
         spool.record_dead_letters(journal.clone());
-        stats.set_spool(Arc::clone(&spool));
+        stats.add_spool(Arc::clone(&spool));
         stats.set_journal(journal.clone());
         tokio::select! {
             biased;
             () = spool.lease_ended() => return Err(RelayError::LeaseLost),
             ended = relay(config, &spool, journal.clone(), &handle, commands, stop) => ended?,
         }
+        stats.instances().set_leaving();
         // Every delivery is settled by now, or its grace period is over.
         spool.close(CLOSE_TIMEOUT).await;
         journal.close(CLOSE_TIMEOUT).await;

@@ -6,15 +6,15 @@ use crate::clock::Timestamp;
 use crate::config::{Config, SinkConfig};
 use crate::delivery::{Payload, SpoolPlace};
 use crate::rules::SinkName;
-use crate::spool::{Progress, PurgeTarget, RedriveOrigin, Spool, SpooledDelivery};
+use crate::spool::{OpenShards, Progress, PurgeTarget, RedriveOrigin, SpooledDelivery};
 
-use super::redrive::{RedriveResult, blocking, check_takes_events, no_sink, takes_copies};
+use super::redrive::{RedriveResult, blocking, check_takes_events, no_sink, redrive_one, takes_copies};
 
 /// Moves the backlog of `sink` behind that of `to`, the oldest first, each delivery as if it were received now. An error is a sentence;
 /// what was redriven before it stays redriven.
 pub(super) async fn redrive_orphans(
     config: &Config,
-    spool: &Spool,
+    spool: &OpenShards,
     (sink, to): (&str, &str),
     progress: &Progress,
 ) -> Result<RedriveResult, String> {
@@ -29,8 +29,9 @@ pub(super) async fn redrive_orphans(
         after = Some(*last);
         let (mut results, mut stopped) = (Vec::with_capacity(batch.len()), None);
         for (id, row) in batch {
-            match row.and_then(|row| redirected(config, to, row)) {
-                Ok(row) => match spool.redrive(RedriveOrigin::Orphan(id, from.clone()), vec![row]) {
+            let here = |row: SpooledDelivery| spool.of(&row.message.source).map(|_| row);
+            match row.and_then(here).and_then(|row| redirected(config, to, row)) {
+                Ok(row) => match redrive_one(spool, RedriveOrigin::Orphan(id, from.clone()), row) {
                     Ok(result) => results.push(result),
                     // The deliveries behind it must not overtake it.
                     Err(why) => {
@@ -61,7 +62,7 @@ pub(super) async fn redrive_orphans(
 /// Deletes the backlog of `sink`. Returns how many deliveries that were.
 pub(super) async fn purge_orphans(
     config: &Config,
-    spool: &Spool,
+    spool: &OpenShards,
     sink: &str,
     progress: &Arc<Progress>,
 ) -> Result<u64, String> {
@@ -70,7 +71,7 @@ pub(super) async fn purge_orphans(
     spool.purge(PurgeTarget::Orphans(SinkName::new(sink)), progress).await
 }
 
-pub(super) fn backlog_of(spool: &Spool, sink: &str) -> u64 {
+pub(super) fn backlog_of(spool: &OpenShards, sink: &str) -> u64 {
     spool.sink_usage().iter().find(|(name, _)| name.as_str() == sink).map_or(0, |(_, share)| share.count())
 }
 

@@ -13,7 +13,7 @@ use crate::net::RateLimiter;
 use crate::rules::{RouteName, Unrouted};
 use crate::sink;
 use crate::spool::{
-    DeadLetterFilter, DeadLetterSummary, DeadLetters, Progress, RedriveOrigin, Spool, SpoolError, SpoolReader,
+    DeadLetterFilter, DeadLetterSummary, DeadLetters, OpenShards, Progress, RedriveOrigin, SpoolError, SpoolReader,
     SpooledDelivery, StoredDeadLetter,
 };
 use crate::tasks;
@@ -44,7 +44,7 @@ pub struct RedriveResult {
 /// Redrives the oldest first, each as if it were received now. An error is a sentence.
 pub(super) async fn redrive(
     config: &Config,
-    spool: &Spool,
+    spool: &OpenShards,
     request: RedriveRequest,
     progress: &Progress,
 ) -> Result<RedriveResult, String> {
@@ -58,13 +58,14 @@ pub(super) async fn redrive(
     progress.set_total(u64::try_from(ids.len()).unwrap_or(u64::MAX));
     for id in ids {
         if let Some(letter) = show(spool.reader(), id).await? {
-            match plan(config, &letter, request.to.as_deref()) {
-                Ok(deliveries) => {
+            let shard = spool.of(&letter.message.source);
+            match plan(config, &letter, request.to.as_deref()).and_then(|deliveries| Ok((shard?, deliveries))) {
+                Ok((shard, deliveries)) => {
                     if let Some(limiter) = &rate_limiter {
                         limiter.wait().await;
                     }
                     let sinks: Vec<_> = deliveries.iter().map(|delivery| delivery.sink.to_string()).collect();
-                    if spool.redrive(RedriveOrigin::DeadLetter(id), deliveries)?.await? {
+                    if shard.redrive(RedriveOrigin::DeadLetter(id), deliveries)?.await? {
                         done.count(sinks);
                     }
                 }
@@ -74,6 +75,15 @@ pub(super) async fn redrive(
         progress.add(1);
     }
     Ok(done)
+}
+
+/// Makes a delivery of an orphan or of an event in the journal, in the shard of its source.
+pub(super) fn redrive_one(
+    spool: &OpenShards,
+    origin: RedriveOrigin,
+    delivery: SpooledDelivery,
+) -> Result<impl Future<Output = Result<bool, String>> + use<>, String> {
+    spool.of(&delivery.message.source)?.redrive(origin, vec![delivery])
 }
 
 /// What [`redrive`] would do; `report` is called with the number of dead letters examined so far.

@@ -7,14 +7,14 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::orphans::backlog_of;
-use super::redrive::{RedriveResult, check_takes_events, new_delivery, no_sink};
+use super::redrive::{RedriveResult, check_takes_events, new_delivery, no_sink, redrive_one};
 use crate::config::{Config, SinkConfig};
 use crate::event::{Event, EventView, Message};
 use crate::journal::{EventFilter, EventRecord, JournalError, JournalReader, Scan};
 use crate::net::RateLimiter;
 use crate::rules::{RouteName, SinkIndex};
 use crate::sink;
-use crate::spool::{Progress, RedriveOrigin, Spool, SpooledDelivery};
+use crate::spool::{OpenShards, Progress, RedriveOrigin, SpooledDelivery};
 
 /// So many deliveries of the sink may be in the spool before more are replayed: new events of the same keys wait behind these only.
 const MAX_BACKLOG: u64 = 1_000;
@@ -56,7 +56,7 @@ pub fn count_events(journal: &Path, filter: &EventFilter) -> Result<(u64, u64), 
 /// Replays the oldest first, each as if it were received now. An error is a sentence; what was replayed before it stays replayed.
 pub(super) async fn replay(
     config: &Config,
-    spool: &Spool,
+    spool: &OpenShards,
     request: ReplayRequest,
     is_delivering: bool,
     progress: &Progress,
@@ -100,7 +100,7 @@ pub(super) async fn replay(
 
 /// Spools these deliveries once the backlog of the sink has room for them, and waits until they are on disk.
 async fn write(
-    spool: &Spool,
+    spool: &OpenShards,
     deliveries: Vec<SpooledDelivery>,
     is_delivering: bool,
     done: &mut RedriveResult,
@@ -112,7 +112,7 @@ async fn write(
     }
     let mut written = Vec::with_capacity(deliveries.len());
     for delivery in deliveries {
-        let stored = spool.redrive(RedriveOrigin::Journal, vec![delivery]);
+        let stored = redrive_one(spool, RedriveOrigin::Journal, delivery);
         written.push(stored.map_err(|error| format!("{error}; {} events were replayed before", done.redriven))?);
     }
     for stored in written {

@@ -94,7 +94,7 @@ impl RunningRelay {
         running.update_router(&config, &snapshot);
         let alerts = Arc::clone(&running.alerts).run(running.stop.clone());
         tasks::spawn(TaskKind::Alerts, alerts);
-        for source in &config.sources {
+        for source in running.own_sources(&config) {
             running.start_source(&config, source, &snapshot);
         }
         Ok(running)
@@ -118,9 +118,12 @@ impl RunningRelay {
         let ended = tokio::select! {
             Some(ended) = self.source_tasks.join_next() => ended,
             Some(ended) = self.dispatcher_tasks.join_next() => ended,
+            () = self.stop.cancelled(), if self.source_tasks.is_empty() && !self.sinks.is_empty() => Ok(()),
             else => Ok(()),
         };
-        if self.source_tasks.is_empty() {
+        // A shard that never had a source goes on until it is stopped.
+        let has_sources = !self.own_sources(&self.config).is_empty();
+        if self.source_tasks.is_empty() && (has_sources || self.stop.is_cancelled()) {
             // No message comes in any more: each dispatcher ends once its deliveries are settled.
             self.router.swap(None);
             self.sinks.clear();
@@ -163,12 +166,11 @@ impl RunningRelay {
 
     /// Applies the configuration. If a sink can't be opened, nothing changes.
     async fn reload(&mut self, mut config: Config) -> Result<(), String> {
-        if self.source_tasks.is_empty() || self.stop.is_cancelled() {
+        let has_ended = self.source_tasks.is_empty() && !self.own_sources(&self.config).is_empty();
+        if has_ended || self.stop.is_cancelled() {
             return Err("the relay stops".to_owned());
         }
-        for key in self.revert_restart_only_settings(&mut config) {
-            tracing::warn!("`{key}` has changed; the relay keeps the old value until it is restarted");
-        }
+        keep_restart_only_settings(&self.config, &mut config);
         let config = Arc::new(config);
         let opened = open(&config, Some(&self.config)).await.map_err(|error| error.to_string())?;
         let snapshot = self.stats.configure(&config);
@@ -184,28 +186,6 @@ impl RunningRelay {
         self.update_sources(&config, &snapshot).await;
         self.config = config;
         Ok(())
-    }
-
-    /// Restores the settings that a running relay can't change. Returns the keys of those that differ.
-    fn revert_restart_only_settings(&self, config: &mut Config) -> Vec<&'static str> {
-        let now = &self.config;
-        let changed = [
-            ("name", config.name != now.name),
-            ("spool", config.spool != now.spool),
-            ("journal", config.journal != now.journal),
-            ("dead_letters.keep", config.dead_letters.keep != now.dead_letters.keep),
-            ("dead_letters.max_size", config.dead_letters.max_size != now.dead_letters.max_size),
-            ("admin", config.admin != now.admin),
-            ("delivery.shutdown_grace", config.delivery.shutdown_grace != now.delivery.shutdown_grace),
-        ];
-        config.name.clone_from(&now.name);
-        config.spool = now.spool.clone();
-        config.journal.clone_from(&now.journal);
-        config.dead_letters.keep = now.dead_letters.keep;
-        config.dead_letters.max_size = now.dead_letters.max_size;
-        config.admin = now.admin.clone();
-        config.delivery.shutdown_grace = now.delivery.shutdown_grace;
-        changed.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| key).collect()
     }
 
     /// Starts the dispatchers of new sinks, and sends the others their settings.
@@ -275,7 +255,7 @@ impl RunningRelay {
             known.is_some_and(|before| before.decode_options.expects == source.decode_options.expects)
                 && bound(config) == bound(&self.config)
         };
-        let (same, others): (Vec<_>, Vec<_>) = config.sources.iter().partition(|source| is_same(source));
+        let (same, others): (Vec<_>, Vec<_>) = self.own_sources(config).into_iter().partition(|source| is_same(source));
         let retired: Vec<_> = self
             .sources
             .extract_if(|name, _| same.iter().all(|source| source.name != *name))
@@ -291,6 +271,11 @@ impl RunningRelay {
         for source in others {
             self.start_source(config, source, snapshot);
         }
+    }
+
+    /// The sources of this shard.
+    fn own_sources<'a>(&self, config: &'a Config) -> Vec<&'a SourceConfig> {
+        config.sources.iter().filter(|source| source.shard() == self.spool.shard()).collect()
     }
 
     fn start_source(&mut self, config: &Config, source: &SourceConfig, snapshot: &StatsSnapshot) {
@@ -337,6 +322,29 @@ impl RunningRelay {
                 self.source_tasks.spawn(tasks::supervise(TaskKind::Source, source.run(stop, grace)))
             }
         }
+    }
+}
+
+/// Restores the settings that a running relay can't change, and warns of those that differ.
+pub(super) fn keep_restart_only_settings(now: &Config, config: &mut Config) {
+    let changed = [
+        ("name", config.name != now.name),
+        ("spool", config.spool != now.spool),
+        ("journal", config.journal != now.journal),
+        ("dead_letters.keep", config.dead_letters.keep != now.dead_letters.keep),
+        ("dead_letters.max_size", config.dead_letters.max_size != now.dead_letters.max_size),
+        ("admin", config.admin != now.admin),
+        ("delivery.shutdown_grace", config.delivery.shutdown_grace != now.delivery.shutdown_grace),
+    ];
+    config.name.clone_from(&now.name);
+    config.spool = now.spool.clone();
+    config.journal.clone_from(&now.journal);
+    config.dead_letters.keep = now.dead_letters.keep;
+    config.dead_letters.max_size = now.dead_letters.max_size;
+    config.admin = now.admin.clone();
+    config.delivery.shutdown_grace = now.delivery.shutdown_grace;
+    for (key, _) in changed.into_iter().filter(|(_, changed)| *changed) {
+        tracing::warn!("`{key}` has changed; the relay keeps the old value until it is restarted");
     }
 }
 

@@ -17,7 +17,7 @@ use crate::event::{ExpressionError, SourceName};
 use crate::journal::{Journal, JournalStats};
 use crate::rules::{Alert, Condition, Field, Glob, Route, RouteName};
 use crate::source::{SourceState, SourceStats};
-use crate::spool::{Instances, Spool};
+use crate::spool::{Instances, OpenShards, Spool};
 
 #[derive(Debug)]
 pub struct Stats {
@@ -35,7 +35,7 @@ pub struct Stats {
     /// None: the relay has started.
     start_blocker: Mutex<Option<StartBlocker>>,
     alert_counts: AlertCounts,
-    spool: SetOnce<Arc<Spool>>,
+    spool: SetOnce<Arc<OpenShards>>,
     journal: SetOnce<Journal>,
     instances: Arc<Instances>,
 }
@@ -196,11 +196,21 @@ impl Stats {
         *self.start_blocker.lock().unwrap_or_else(PoisonError::into_inner) = blocker;
     }
 
-    /// The spool is open: the relay has started.
-    pub fn set_spool(&self, spool: Arc<Spool>) {
-        // Set once at the start; a second time would be the same spool.
-        let _ = self.spool.set(spool);
+    /// The spool, or a shard of it, is open: the relay has started.
+    pub fn add_spool(&self, spool: Arc<Spool>) {
+        match self.spool.get() {
+            Some(open) => open.add(spool),
+            // It is called by one task.
+            None => drop(self.spool.set(Arc::new(OpenShards::new(spool)))),
+        }
         self.set_blocker(None);
+    }
+
+    /// The relay gives the shard up.
+    pub fn remove_spool(&self, spool: &Arc<Spool>) {
+        if let Some(open) = self.spool.get() {
+            open.remove(spool);
+        }
     }
 
     pub fn set_journal(&self, journal: Journal) {
@@ -216,7 +226,7 @@ impl Stats {
 
     /// None until the spool is open.
     #[must_use]
-    pub fn spool(&self) -> Option<&Arc<Spool>> {
+    pub fn spool(&self) -> Option<&Arc<OpenShards>> {
         self.spool.get()
     }
 
@@ -227,7 +237,7 @@ impl Stats {
     }
 
     /// Waits until the spool is open.
-    pub async fn spool_opened(&self) -> Arc<Spool> {
+    pub async fn spool_opened(&self) -> Arc<OpenShards> {
         Arc::clone(self.spool.wait().await)
     }
 

@@ -49,6 +49,16 @@ impl SinkUsage {
     pub fn count(&self) -> u64 {
         self.stored.count + self.queued.count
     }
+
+    /// Adds the usage of the same sink in another shard.
+    pub(super) fn add(&mut self, other: &Self) {
+        for (sum, one) in [(&mut self.stored, other.stored), (&mut self.queued, other.queued)] {
+            sum.count += one.count;
+            sum.bytes = sum.bytes.saturating_add(one.bytes);
+        }
+        let oldest = [self.oldest, other.oldest].into_iter().flatten();
+        self.oldest = oldest.min_by_key(|oldest| oldest.wall);
+    }
 }
 
 /// Whether `spool.max_size` and `max_share` apply to a delivery.
@@ -201,6 +211,11 @@ impl Budget {
             self.max_share,
             self.max_size,
         ))
+    }
+
+    /// Of all sinks, and of one.
+    pub(super) fn limits(&self) -> (u64, u64) {
+        (self.max_size, self.max_share)
     }
 
     pub(super) fn sinks(&self) -> impl Iterator<Item = (&SinkName, &SinkUsage)> {

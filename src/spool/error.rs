@@ -113,8 +113,14 @@ impl SpoolError {
         matches!(self, Self::Owned { .. })
     }
 
+    /// Another relay has the spool, or it may be usable later, without a change.
+    #[must_use]
+    pub fn is_passing(&self) -> bool {
+        self.is_in_use() || self.is_transient()
+    }
+
     /// The spool may be usable later, without a change.
-    pub(super) fn is_transient(&self) -> bool {
+    fn is_transient(&self) -> bool {
         match self {
             Self::Postgres(error) => error.is_transient(),
             // The lease ended before the spool was open.

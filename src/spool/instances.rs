@@ -1,6 +1,6 @@
 //! The relays that use or want a spool that several machines can reach.
 
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -43,6 +43,7 @@ pub struct Instances {
     configuration: AtomicI64,
     /// Its number in the database; [`UNREGISTERED`] until it has one.
     registered: AtomicI64,
+    is_leaving: AtomicBool,
     seen: Mutex<Vec<Instance>>,
 }
 
@@ -61,6 +62,15 @@ impl Instances {
 
     pub(super) fn set_registered(&self, number: i64) {
         self.registered.store(number, Ordering::Relaxed);
+    }
+
+    /// This relay stops: when it has given up its last shard, the others no longer count it.
+    pub fn set_leaving(&self) {
+        self.is_leaving.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_leaving(&self) -> bool {
+        self.is_leaving.load(Ordering::Relaxed)
     }
 
     /// All relays that were seen lately, this one included.

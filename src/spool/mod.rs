@@ -15,6 +15,7 @@ mod alerts;
 mod budget;
 mod change;
 mod command;
+mod component;
 mod counts;
 mod dead_letter;
 mod delivery;
@@ -22,6 +23,7 @@ mod digest;
 mod error;
 mod instances;
 mod lease;
+mod open_shards;
 mod outcome;
 mod postgres;
 mod progress;
@@ -30,6 +32,7 @@ mod queue;
 mod reader;
 mod request;
 mod row_size;
+mod shard_watch;
 mod shared;
 mod sqlite;
 mod store;
@@ -39,6 +42,7 @@ mod writer_state;
 
 pub use budget::{SinkUsage, SizeLimits, Usage};
 pub use change::{RedriveOrigin, Subscription};
+pub use component::Component;
 pub use counts::{DeadLetterCount, DeadLetterCountRow};
 pub use dead_letter::DeadLetter;
 pub use delivery::{
@@ -46,6 +50,7 @@ pub use delivery::{
 };
 pub use error::SpoolError;
 pub use instances::{Instance, Instances, LeaseOfInstance, warning as configuration_warning};
+pub use open_shards::OpenShards;
 pub use progress::Progress;
 pub use purge::PurgeTarget;
 pub use reader::{
@@ -57,12 +62,13 @@ pub use request::{
     RequestStep, Watch, WatchedRequest,
 };
 
+pub use shard_watch::{ShardState, ShardView, ShardWatch};
+
 use std::sync::Arc;
 use std::sync::mpsc::{self, Sender};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use crate::clock::MonotonicTime;
@@ -116,27 +122,11 @@ impl BlockReason {
     }
 }
 
-/// A part of the configuration that can be paused, and has a saved state.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Component {
-    Sink(String),
-    Source(String),
-}
-
-impl Component {
-    fn parts(&self) -> (&'static str, &str) {
-        match self {
-            Self::Sink(name) => ("sink", name),
-            Self::Source(name) => ("source", name),
-        }
-    }
-}
-
 /// The spool of a running relay: its only writer.
 #[derive(Debug)]
 pub struct Spool {
     name: String,
+    shard: String,
     lease: Option<Lease>,
     reader: SpoolReader,
     to: Sender<WriterCommand>,
@@ -188,7 +178,15 @@ impl Spool {
         let writer = tasks::spawn_thread(TaskKind::SpoolWriter, "spool".to_owned(), work).map_err(failed)?;
         let ended = || failed(std::io::Error::other("it ended before the spool was open"));
         let (name, lease) = opening.recv().map_err(|_| ended())??;
-        Ok(Self { name, lease, reader: SpoolReader::new(&config.store), to, shared, writer })
+        Ok(Self {
+            name,
+            shard: config.store.shard().to_owned(),
+            lease,
+            reader: SpoolReader::new(&config.store),
+            to,
+            shared,
+            writer,
+        })
     }
 
     /// Like [`open`](Self::open), but waits until no other relay uses the shard and its database answers. `on_wait` gets the error of each try.
@@ -199,14 +197,8 @@ impl Spool {
         mut on_wait: impl FnMut(&SpoolError),
     ) -> Result<Self, SpoolError> {
         loop {
-            let (spool, dead_letters) = (config.clone(), dead_letters.clone());
-            let name = config.store.to_string();
-            let others = Arc::clone(instances);
-            let open = move || Self::open_with(&spool, &dead_letters, RequestLimits::default(), others);
-            let opened = tokio::task::spawn_blocking(open).await;
-            let failed = |error| std::io::Error::other(tasks::blocking_error("opening the spool", &error));
-            match opened.map_err(|error| SpoolError::thread(&name, "it can't be opened", failed(error)))? {
-                Err(error) if error.is_in_use() || error.is_transient() => {
+            match Self::try_open(config, dead_letters, instances).await {
+                Err(error) if error.is_passing() => {
                     on_wait(&error);
                     wait_to_try_again(&config.store, instances, &error).await;
                 }
@@ -215,10 +207,31 @@ impl Spool {
         }
     }
 
+    /// Like [`open`](Self::open), on a thread that may block.
+    pub async fn try_open(
+        config: &SpoolConfig,
+        dead_letters: &DeadLettersConfig,
+        instances: &Arc<Instances>,
+    ) -> Result<Self, SpoolError> {
+        let (spool, dead_letters, others) = (config.clone(), dead_letters.clone(), Arc::clone(instances));
+        let open = move || Self::open_with(&spool, &dead_letters, RequestLimits::default(), others);
+        let failed = |error| {
+            let error = std::io::Error::other(tasks::blocking_error("opening the spool", &error));
+            SpoolError::thread(&config.store.to_string(), "it can't be opened", error)
+        };
+        tokio::task::spawn_blocking(open).await.map_err(failed)?
+    }
+
     /// Its name for people. Another spool has another name; a file has its real path.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The name of the shard: the source whose queue it is about; empty: the whole spool, or all sources that have one queue.
+    #[must_use]
+    pub fn shard(&self) -> &str {
+        &self.shard
     }
 
     /// Returns when the lease of a spool has ended that several machines can reach: this process must do nothing more.
@@ -386,6 +399,12 @@ impl Spool {
     #[must_use]
     pub fn sink_usage(&self) -> Vec<(SinkName, SinkUsage)> {
         self.shared.budget().sinks().map(|(sink, usage)| (sink.clone(), *usage)).collect()
+    }
+
+    /// How much the deliveries of all sinks may take, and those of one sink, in bytes.
+    #[must_use]
+    pub fn limits(&self) -> (u64, u64) {
+        self.shared.budget().limits()
     }
 
     fn change(&self, change: Change) {

@@ -15,7 +15,7 @@ pub(super) const BATCH: u64 = 500;
 pub(super) const SMALL_BATCH: u64 = 50;
 
 /// What can be purged on request.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum PurgeTarget {
     DeadLetters(DeadLetterFilter),
     /// The deliveries for a sink that is not in the configuration.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::Response;
 use super::server::{Client, closed};
 use crate::relay::{Handle, JobOutcome, JobRequest};
-use crate::spool::Spool;
+use crate::spool::OpenShards;
 
 /// The time between two progress responses.
 const PROGRESS_PAUSE: Duration = Duration::from_millis(500);
@@ -16,7 +16,7 @@ const STOPPED: &str = "it was stopped by `jobs stop`; its changes until then are
 pub(super) async fn run(
     request: JobRequest,
     detach: bool,
-    spool: &Spool,
+    spool: &OpenShards,
     relay: &Handle,
     mut client: Client,
 ) -> std::io::Result<()> {

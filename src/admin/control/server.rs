@@ -16,7 +16,7 @@ use crate::admin::ACCEPT_PAUSE;
 use crate::admin::connections::{Connections, Slot};
 use crate::event::sample;
 use crate::relay::Handle;
-use crate::spool::Spool;
+use crate::spool::OpenShards;
 use crate::tasks::{self, TaskKind};
 
 /// The number of commands of each kind that can run at the same time; a further one fails. Each kind has its own limit, so that
@@ -85,7 +85,7 @@ impl SizeLimits {
     }
 }
 
-async fn accept(listener: &UnixListener, spool: &Arc<Spool>, relay: &Handle) {
+async fn accept(listener: &UnixListener, spool: &Arc<OpenShards>, relay: &Handle) {
     let limits = Arc::new(SizeLimits::new());
     let mut connections = Connections::new(MAX_CONNECTIONS);
     loop {
@@ -112,7 +112,7 @@ async fn accept(listener: &UnixListener, spool: &Arc<Spool>, relay: &Handle) {
 
 async fn answer(
     stream: UnixStream,
-    spool: &Spool,
+    spool: &OpenShards,
     relay: &Handle,
     limits: &SizeLimits,
     slot: &Slot,
@@ -139,7 +139,7 @@ async fn answer(
     }
 }
 
-fn parse(line: &str, spool: &Spool) -> Result<Command, String> {
+fn parse(line: &str, spool: &OpenShards) -> Result<Command, String> {
     let Request { spool: requested, command } = serde_json::from_str(line).map_err(|error| {
         format!("this relay does not understand the request; is the relay of another version than the command? {error}")
     })?;
@@ -149,7 +149,7 @@ fn parse(line: &str, spool: &Spool) -> Result<Command, String> {
     Err(format!("the relay that runs here has another spool, {}", spool.name()))
 }
 
-async fn status(spool: &Spool, relay: &Handle) -> Result<Response, String> {
+async fn status(spool: &OpenShards, relay: &Handle) -> Result<Response, String> {
     let alerts = relay.stats().alerts_with_requests().await?;
     let (_, _, last_reload_succeeded) = relay.stats().reloads();
     let status = Box::new(Status::of(spool, relay, alerts));

@@ -10,7 +10,7 @@ use crate::delivery::{PersistedState, SinkStats};
 use crate::relay::{AlertSummary, Handle, JobStatus, OrphanedSink};
 use crate::rules::SinkName;
 use crate::source::SourceStats;
-use crate::spool::{Component, Instance, Instances, LeaseOfInstance, SinkUsage, Spool};
+use crate::spool::{Component, Instance, Instances, LeaseOfInstance, OpenShards, SinkUsage};
 
 /// Longer errors of sinks are cut, in characters; `spool` has all of them.
 const MAX_ERROR: usize = 500;
@@ -143,7 +143,7 @@ pub struct DeadLettersStatus {
 }
 
 impl Status {
-    pub(super) fn of(spool: &Spool, relay: &Handle, alerts: Vec<AlertSummary>) -> Self {
+    pub(super) fn of(spool: &OpenShards, relay: &Handle, alerts: Vec<AlertSummary>) -> Self {
         let (stats, now) = (relay.stats(), relay.stats().snapshot());
         let (shares, problem, orphans) = (spool.sink_usage(), spool.problem(), stats.orphaned_sinks());
         let source = |source: &Arc<SourceStats>| {
@@ -193,7 +193,7 @@ fn last_message(source: &SourceStats) -> Option<String> {
     at.map(WallTime::to_rfc3339)
 }
 
-fn sink_status(sink: &SinkStats, share: Option<&SinkUsage>, spool: &Spool) -> SinkStatus {
+fn sink_status(sink: &SinkStats, share: Option<&SinkUsage>, spool: &OpenShards) -> SinkStatus {
     let name = sink.name().to_string();
     let saved = PersistedState::parse(spool.saved_state(&Component::Sink(name.clone())).as_deref());
     // The state is saved a moment before the statistics change, or after it.

@@ -10,6 +10,7 @@ mod message;
 
 use serde_json::{Map, Value, json};
 
+pub(in crate::cli) use self::address::vhost;
 use self::address::{Address, Server};
 use self::message::{Components, SinkMessages};
 use crate::config::{AmqpConnection, AmqpSinkConfig, AmqpSourceConfig, Config, KafkaConfig, SinkConfig, SinkKind};
@@ -82,7 +83,7 @@ impl Document {
         let SourceKind::Amqp(amqp) = &source.kind else { return };
         let AmqpSourceConfig { connection, queue, .. } = &**amqp;
         let messages = self.components.received(source.decode_options.expects);
-        let mut named = json!({ "name": queue, "vhost": address::vhost(connection) });
+        let mut named = json!({ "name": queue, "vhost": vhost(connection) });
         if let Some(named) = named.as_object_mut().filter(|_| amqp.declare.as_ref().is_some_and(|d| d.queue.is_some()))
         {
             named.insert("durable".to_owned(), json!(true));
@@ -219,7 +220,7 @@ fn of_cluster(kafka: &KafkaConfig) -> Vec<Server> {
 }
 
 fn exchange(amqp: &AmqpSinkConfig) -> Value {
-    let mut exchange = json!({ "name": amqp.exchange, "vhost": address::vhost(&amqp.connection) });
+    let mut exchange = json!({ "name": amqp.exchange, "vhost": vhost(&amqp.connection) });
     if let Some(kind) = &amqp.declare {
         set(&mut exchange, "type", json!(kind));
         set(&mut exchange, "durable", json!(true));

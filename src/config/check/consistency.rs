@@ -14,16 +14,20 @@ use crate::config::text::decode::{At, OneOrMany};
 use crate::config::text::diagnostic::Diagnostic;
 use crate::config::text::reader::Reader;
 use crate::config::text::scalar::Text;
-use crate::event::{Expression, FAMILIES, Family, Outcome};
+use crate::event::{Expression, FAMILIES, Family, Outcome, REGARDS_EXCHANGES};
 use crate::rules::{Alert, Field, Glob, Rules};
 
-/// The prefix of the exchanges of REGARDS' responses. Messages there are treated as responses.
-const REGARDS_EXCHANGES: &str = "regards.broadcast.fr.cnes.regards.modules.";
+/// The beginning of the classes of REGARDS' responses. Messages in their exchanges are treated as responses.
+const REGARDS_MODULES: &str = "fr.cnes.regards.modules.";
 /// The exchange and the queue of REGARDS' own dead letters. Only REGARDS may publish there.
 const REGARDS_DEAD_LETTERS: [&str; 2] = ["regards.DLX", "regards.DLQ"];
 
+/// PostgreSQL cuts longer names than 63 bytes.
+const MAX_SCHEMA_WITH_SHARDS: usize = 63 - "_shard_99999".len();
+
 pub(super) fn check(raw: &raw::Root, rules: Option<&Rules>, alerts: Option<&[Alert]>, reader: &mut Reader<'_>) {
     shared_sources(raw, reader);
+    shards(raw, reader);
     loops(raw, reader);
     patterns(raw, reader);
     if let Some(alerts) = alerts {
@@ -90,6 +94,37 @@ fn shared_sources(raw: &raw::Root, reader: &mut Reader<'_>) {
     }
 }
 
+/// Reports sources with several queues that have no spool which several relays can reach, and too many of them.
+fn shards(raw: &raw::Root, reader: &mut Reader<'_>) {
+    let Some(first) = amqp_sources(raw).find_map(|amqp| amqp.shards.as_ref()) else { return };
+    let Some(postgres) = raw.spool.as_ref().and_then(|spool| spool.value.postgres.as_ref()) else {
+        let message = "several queues are shared out by a spool in PostgreSQL, and this one is in a file";
+        reader.report(
+            Diagnostic::error("shards", first.span, message)
+                .help("write `spool: { postgres: { url: … } }`, or remove `shards` and consume one queue"),
+        );
+        return;
+    };
+    let sources = raw.sources.iter().flat_map(|sources| &sources.value.0);
+    let divided =
+        sources.filter(|(_, source)| source.value.amqp.as_ref().is_some_and(|amqp| amqp.value.shards.is_some()));
+    let count: usize = divided.map(|(key, source)| source::expand(&key.text, &source.value).len()).sum();
+    if u64::try_from(count).is_ok_and(|count| count > source::MAX_SHARDS) {
+        let message = format!("all sources together have {count} shards, more than {}", source::MAX_SHARDS);
+        reader.report(
+            Diagnostic::error("shards", first.span, message)
+                .help("write fewer, or split the sources between several spools"),
+        );
+    }
+    if let Some(schema) = &postgres.value.schema
+        && schema.value.text.len() > MAX_SCHEMA_WITH_SHARDS
+    {
+        let message = format!("with `shards`, this name may have at most {MAX_SCHEMA_WITH_SHARDS} bytes");
+        let help = "shorten it: each shard has a schema whose name is this one and `_shard_NUMBER`";
+        reader.report(Diagnostic::error("illegal-schema", schema.span, message).help(help));
+    }
+}
+
 /// Reports AMQP sinks whose messages a source would receive again.
 fn loops(raw: &raw::Root, reader: &mut Reader<'_>) {
     let named = raw.sources.iter().flat_map(|sources| &sources.value.0);
@@ -114,7 +149,7 @@ fn loops(raw: &raw::Root, reader: &mut Reader<'_>) {
             let mut bound = bindings.flat_map(|bindings| &bindings.value.0);
             let comes_back = bound.any(|binding| {
                 binding.value.exchange.as_ref().is_some_and(|bound| bound.value.text == name)
-            }) || name.starts_with(REGARDS_EXCHANGES)
+            }) || name.starts_with(&format!("{REGARDS_EXCHANGES}{REGARDS_MODULES}"))
                 // The default exchange delivers to the queue named by the routing key.
                 || (name.is_empty()
                     && source.queue.as_ref().map(|queue| queue.value.text.as_str())

@@ -7,7 +7,7 @@ use super::broker;
 use super::common::{GIB, is_legal_name, legal_name, number, read_path, size};
 use crate::config::model::{
     AmqpSourceConfig, Argument, Binding, DeclareQueue, QueueDeclaration, QueueKind, RecordingConfig, SourceConfig,
-    SourceKind,
+    SourceKind, SourceShard,
 };
 use crate::config::raw;
 use crate::config::text::decode::{At, NamedEntries};
@@ -24,6 +24,10 @@ const PRIORITIES: &str = "x-max-priority";
 const MAX_PRIORITY: i64 = 10;
 /// The largest number of sources: each has a connection, a consumer and labels of metrics.
 const MAX_SOURCES: usize = 1000;
+/// Replaced by the number of the shard, from 0, in the name of a queue.
+const SHARD: &str = "{shard}";
+/// The largest number of shards of all sources: each has an owner, with two connections to PostgreSQL.
+pub(super) const MAX_SHARDS: u64 = 64;
 /// The default prefetch: how many messages may be unacknowledged.
 const PREFETCH: u64 = 1000;
 /// The default of the longest accepted body, in bytes.
@@ -69,12 +73,37 @@ pub(super) fn sources(sources: &At<NamedEntries<raw::Source>>, reader: &mut Read
 /// Replaced by the tenant, in lower case, in the name of a virtual host.
 const TENANT: &str = "{tenant}";
 
-/// The names and virtual hosts of the sources of one entry: one for each of its tenants, or a single one.
+/// The names and virtual hosts of the sources of one entry: one for each of its tenants and each of its queues.
 pub(super) fn expand(key: &str, raw: &raw::Source) -> Vec<(String, Option<String>)> {
-    let vhost = raw.amqp.as_ref().and_then(|amqp| Some(amqp.value.vhost.as_ref()?.value.text.clone()));
-    let Some(tenants) = &raw.tenants else { return vec![(key.to_owned(), vhost)] };
+    let amqp = raw.amqp.as_ref().map(|amqp| &amqp.value);
+    let vhost = amqp.and_then(|amqp| Some(amqp.vhost.as_ref()?.value.text.clone()));
     let of = |tenant: &str| (format!("{key}.{tenant}"), vhost.as_deref().map(|vhost| of_tenant(vhost, tenant)));
-    tenants.value.0.iter().map(|tenant| of(&tenant.value.text)).collect()
+    let each = match &raw.tenants {
+        Some(tenants) => tenants.value.0.iter().map(|tenant| of(&tenant.value.text)).collect(),
+        None => vec![(key.to_owned(), vhost.clone())],
+    };
+    let Some(shards) = amqp.and_then(|amqp| amqp.shards.as_ref()) else { return each };
+    let shards = 0..shards.value.0.min(MAX_SHARDS);
+    let of = |(name, vhost): (String, Option<String>)| {
+        shards.clone().map(move |shard| (format!("{name}.{shard}"), vhost.clone()))
+    };
+    each.into_iter().flat_map(of).collect()
+}
+
+/// One source for each queue of an entry.
+fn divide(source: SourceConfig) -> Vec<SourceConfig> {
+    let SourceKind::Amqp(amqp) = &source.kind else { return vec![source] };
+    let Some(SourceShard { of, .. }) = amqp.shard else { return vec![source] };
+    let shard = |number: u16| {
+        let shard = SourceShard { number, of, queue: amqp.queue.clone() };
+        let queue = amqp.queue.replace(SHARD, &number.to_string());
+        SourceConfig {
+            name: SourceName::new(&format!("{}.{number}", source.name)),
+            kind: SourceKind::Amqp(Box::new(AmqpSourceConfig { queue, shard: Some(shard), ..(**amqp).clone() })),
+            ..source.clone()
+        }
+    };
+    (0..of).map(shard).collect()
 }
 
 fn of_tenant(vhost: &str, tenant: &str) -> String {
@@ -129,7 +158,7 @@ fn source(key: &Key, at: &At<raw::Source>, reader: &mut Reader<'_>) -> Option<Ve
             files: files.clone(),
         }
     };
-    legal.then(|| match &tenants {
+    let each: Vec<_> = match &tenants {
         Some(tenants) => tenants.iter().map(of).collect(),
         None => vec![SourceConfig {
             name: SourceName::new(&key.text),
@@ -137,7 +166,8 @@ fn source(key: &Key, at: &At<raw::Source>, reader: &mut Reader<'_>) -> Option<Ve
             decode_options: options.clone(),
             files: files.clone(),
         }],
-    })
+    };
+    legal.then(|| each.into_iter().flat_map(divide).collect())
 }
 
 /// The tenants with a virtual host each; `Some(None)` if the entry has none.
@@ -223,17 +253,49 @@ fn amqp(at: &At<raw::AmqpSource>, reader: &mut Reader<'_>) -> Option<AmqpSourceC
         reader,
     );
     let queue = raw.queue.as_ref().and_then(|queue| short(queue, "queue", reader));
+    let shards = shards(raw, reader);
     let declare = raw.declare.as_ref().map(|declare| self::declare(declare, reader));
     let active_consumer = declare.as_ref().is_some_and(single_active_consumer);
     let prefetch = number(reader, raw.prefetch.as_ref(), PREFETCH, 1..=u64::from(u16::MAX));
     Some(AmqpSourceConfig {
         connection: connection?,
+        // The numbers come when the entry is divided.
+        shard: shards?.map(|of| SourceShard { number: 0, of, queue: String::new() }),
         queue: queue?,
         declare,
         prefetch: u16::try_from(prefetch).unwrap_or(u16::MAX),
         // Quorum queues have no exclusive consumers; a single active consumer serves the same purpose.
         exclusive: raw.exclusive.as_ref().map_or(!active_consumer, |exclusive| exclusive.value.0),
     })
+}
+
+/// How many queues there are; `Some(None)` if there is one.
+#[allow(clippy::option_option, reason = "the outer `None` is a reported mistake, as everywhere here")]
+fn shards(raw: &raw::AmqpSource, reader: &mut Reader<'_>) -> Option<Option<u16>> {
+    let named = raw.queue.as_ref().filter(|queue| queue.value.text.contains(SHARD));
+    let (diagnostic, help) = match (&raw.shards, named) {
+        (None, None) => return Some(None),
+        (Some(_), Some(_)) => {
+            if let Some(declare) = &raw.declare {
+                reader.report(
+                    Diagnostic::error("two-keys", declare.head, "several queues are not declared by the relay")
+                        .help("remove `declare`; `regards-relay topology` prints the exchange, the queues and the bindings to make"),
+                );
+            }
+            let shards = number(reader, raw.shards.as_ref(), 1, 1..=MAX_SHARDS);
+            return Some(Some(u16::try_from(shards).unwrap_or(u16::MAX)));
+        }
+        (None, Some(queue)) => (
+            Diagnostic::error("no-shards", queue.span, "`{shard}` in the name of a queue needs the number of queues"),
+            "write it beside `queue`, as in `shards: 4`",
+        ),
+        (Some(shards), None) => (
+            Diagnostic::error("no-shards", shards.span, "several queues need a name each"),
+            "write `{shard}` in the name of the queue, as in `queue: \"partner.lta.{shard}\"`",
+        ),
+    };
+    reader.report(diagnostic.help(help));
+    None
 }
 
 /// Whether the declared queue has a single active consumer.

@@ -22,6 +22,7 @@ mod postgres;
 mod registries;
 mod routes;
 mod secrets;
+mod shards;
 mod sinks;
 mod sources;
 mod templates;

@@ -14,7 +14,7 @@ use super::notice::Occurrence;
 use super::{AlertTable, Alerts};
 use crate::clock::WallTime;
 use crate::delivery::{DeliveryResult, SinkStats};
-use crate::event::AlertStatus;
+use crate::event::{AlertStatus, SourceName};
 use crate::relay::{Stats, StatsSnapshot};
 use crate::rules::{Alert, AlertName, Glob, SinkName, Trigger, in_words};
 use crate::source::{SourceState, SourceStats};
@@ -73,7 +73,13 @@ impl Conditions {
     /// Raises the alerts whose condition holds by now, and resolves those whose condition no longer does.
     pub(super) async fn update(&mut self, alerts: &Alerts, table: &AlertTable) {
         let stats = &alerts.stats;
-        let view = StatsView { stats, snapshot: stats.snapshot(), spool: &alerts.spool, raised: &self.raised };
+        let view = StatsView {
+            stats,
+            snapshot: stats.snapshot(),
+            sources: &table.sources,
+            spool: &alerts.spool,
+            raised: &self.raised,
+        };
         let mut found = BTreeMap::new();
         for alert in table.alerts.iter() {
             let findings = view.evaluate(alert).into_iter();
@@ -160,6 +166,8 @@ fn over(alert: &Alert, subject: &str) -> String {
 struct StatsView<'a> {
     stats: &'a Stats,
     snapshot: Arc<StatsSnapshot>,
+    /// Those of the shard.
+    sources: &'a [SourceName],
     spool: &'a Spool,
     raised: &'a BTreeMap<Key, RaisedAlert>,
 }
@@ -169,12 +177,24 @@ impl StatsView<'_> {
     fn evaluate(&self, alert: &Alert) -> Vec<(String, Finding)> {
         match &alert.trigger {
             Trigger::Overdue(_) => Vec::new(),
+            Trigger::SinkFailing { .. } | Trigger::ReloadFailed if !self.is_first() => Vec::new(),
             Trigger::SinkFailing { sinks, after } => self.failing_sinks(alert, sinks, *after),
             Trigger::SourceDown { sources, after } => self.down_sources(sources, *after),
             Trigger::SpoolFilling { above } => self.full_shares(alert, (*above).into()),
             Trigger::DeadLetters { more_than } => self.dead_letters(*more_than),
             Trigger::ReloadFailed => self.failed_reload(),
         }
+    }
+
+    /// What all shards of this relay have in common is reported by one of them.
+    fn is_first(&self) -> bool {
+        self.stats.spool().is_none_or(|open| open.is_first(self.spool))
+    }
+
+    /// What an alert is about, of this shard.
+    fn in_shard(&self, subject: String) -> String {
+        let shard = self.spool.shard();
+        if shard.is_empty() { subject } else { format!("{subject}, of what comes from {shard},") }
     }
 
     fn is_raised(&self, alert: &Alert, subject: &str) -> bool {
@@ -206,7 +226,8 @@ impl StatsView<'_> {
     }
 
     fn down_sources(&self, sources: &[Glob], after: Duration) -> Vec<(String, Finding)> {
-        let matching = self.snapshot.sources.iter().filter(|source| matches(sources, source.name().as_str()));
+        let own = self.sources.iter().filter_map(|source| self.snapshot.source(source));
+        let matching = own.filter(|source| matches(sources, source.name().as_str()));
         let finding = |source: &Arc<SourceStats>| {
             let (SourceState::Down, reason) = source.state() else { return None };
             let (name, reason) = (source.name(), reason.unwrap_or_default());
@@ -221,9 +242,10 @@ impl StatsView<'_> {
     fn full_shares(&self, alert: &Alert, above: u64) -> Vec<(String, Finding)> {
         let usage = self.spool.sink_usage();
         let all = usage.iter().map(|(_, usage)| usage.bytes()).sum();
-        let of_all = ("the spool".to_owned(), None, all, self.stats.spool_max_bytes);
+        let (most, most_of_sink) = self.spool.limits();
+        let of_all = (self.in_shard("the spool".to_owned()), None, all, most);
         let of_sink = |(name, usage): &(SinkName, SinkUsage)| {
-            (format!("sink {name}"), Some(name.clone()), usage.bytes(), self.stats.spool_limit_bytes)
+            (self.in_shard(format!("sink {name}")), Some(name.clone()), usage.bytes(), most_of_sink)
         };
         let shares = std::iter::once(of_all).chain(usage.iter().map(of_sink));
         let finding = |(subject, sink, bytes, limit): (String, Option<SinkName>, u64, u64)| {
@@ -251,7 +273,7 @@ impl StatsView<'_> {
         let letters = if count == 1 { "1 dead letter is".to_owned() } else { format!("{count} dead letters are") };
         let message = format!("{letters} stored; `regards-relay dead-letters list` shows them");
         let finding = Finding { message, details: details([("count", count.into())]), ..Finding::default() };
-        vec![("dead letters".to_owned(), finding)]
+        vec![(self.in_shard("dead letters".to_owned()), finding)]
     }
 
     fn failed_reload(&self) -> Vec<(String, Finding)> {

@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use super::Stats;
 use crate::config::Config;
 use crate::delivery::{LogLimiter, SinkQueue};
-use crate::event::AlertStatus;
+use crate::event::{AlertStatus, SourceName};
 use crate::journal::Journal;
 use crate::rules::{Alert, AlertName, Overdue, SinkName};
 use crate::spool::Spool;
@@ -53,15 +53,19 @@ struct AlertTable {
     watches_requests: bool,
     /// The time limit of each alert in words, in the order of the alerts.
     limits: Vec<Arc<str>>,
+    /// The sources of this relay's shard.
+    sources: Vec<SourceName>,
 }
 
 impl AlertTable {
-    fn of(config: &Config) -> Self {
+    fn of(config: &Config, shard: &str) -> Self {
+        let own = config.sources.iter().filter(|source| source.shard() == shard);
         let limit = |alert: &Alert| alert.overdue().map(Overdue::limit).unwrap_or_default().into();
         Self {
             limits: config.alerts.iter().map(limit).collect(),
             alerts: Arc::clone(&config.alerts),
             sinks: config.sinks.iter().map(SinkQueue::of).collect(),
+            sources: own.map(|source| source.name.clone()).collect(),
             watches_requests: config.alerts.iter().any(|alert| alert.overdue().is_some()),
         }
     }
@@ -90,7 +94,7 @@ impl AlertTable {
 impl Alerts {
     pub(super) fn new(config: &Config, spool: Arc<Spool>, journal: Journal, stats: Arc<Stats>) -> Self {
         Self {
-            table: ArcSwap::from_pointee(AlertTable::of(config)),
+            table: ArcSwap::from_pointee(AlertTable::of(config, spool.shard())),
             spool,
             journal,
             stats,
@@ -102,7 +106,7 @@ impl Alerts {
 
     /// Takes effect with the next message.
     pub(super) fn swap(&self, config: &Config) {
-        self.table.store(Arc::new(AlertTable::of(config)));
+        self.table.store(Arc::new(AlertTable::of(config, self.spool.shard())));
     }
 
     /// Raises and resolves alerts until `stop`, or until the spool is closed.

@@ -118,7 +118,9 @@ impl Watcher {
     pub(super) async fn update(&mut self, alerts: &Alerts, table: &AlertTable) {
         self.tidy(alerts, table).await;
         self.warn_of_losses(alerts);
-        let sources: Vec<_> = alerts.stats.snapshot().sources.iter().map(|source| SourceReading::of(source)).collect();
+        let snapshot = alerts.stats.snapshot();
+        let own = table.sources.iter().filter_map(|source| snapshot.source(source));
+        let sources: Vec<_> = own.map(|source| SourceReading::of(source)).collect();
         let kind = if self.sources.is_open(&sources, Instant::now()) { DueKind::All } else { DueKind::Ended };
         while alerts.spool.next_due_request().has_passed() {
             let Some(due) = alerts.spool.due_requests(kind, BATCH).await else { return };

@@ -15,6 +15,7 @@ mod shard;
 mod standby;
 mod statements;
 mod text;
+mod watch;
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -46,6 +47,7 @@ use shard::Shard;
 pub(super) use migrate::VERSION;
 pub(super) use reader::PostgresReader;
 pub(super) use standby::wait_for_change;
+pub(super) use watch::PostgresWatch;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -55,6 +57,7 @@ pub(super) struct PostgresStore {
     /// None: a request failed, and how it ended is unknown.
     connection: Option<Connection>,
     ownership: Ownership,
+    instances: Arc<Instances>,
     is_same_boot: bool,
     /// The number of the last transaction.
     number: i64,
@@ -83,13 +86,14 @@ impl PostgresStore {
             ownership.note_backend(&connection).await?;
             Ok::<_, SpoolError>((connection, shard, ownership))
         })?;
-        let renewal = Renewal::start(for_renewals, ownership.clone(), config.clone(), instances)?;
+        let renewal = Renewal::start(for_renewals, ownership.clone(), config.clone(), Arc::clone(&instances))?;
         let is_same_boot = ownership.clock.is_some_and(clock::restore);
         let store = Self {
             config: config.clone(),
             shard,
             connection: Some(connection),
             ownership,
+            instances,
             is_same_boot,
             number: 0,
             compacted: Cell::new(Instant::now()),
@@ -275,7 +279,10 @@ impl Store for PostgresStore {
         let is_clean = is_clean && self.ownership.lease.is_valid();
         let released = self.run(async |connection| {
             self.ownership.release(connection, &self.config.schema, is_clean).await?;
-            instances::leave(connection, self.ownership.instance).await
+            if self.instances.is_leaving() {
+                instances::leave(connection, self.ownership.instance).await?;
+            }
+            Ok(())
         });
         if let Err(error) = released {
             tracing::warn!(%error, "the spool was not given up; another relay takes it when its lease has expired");

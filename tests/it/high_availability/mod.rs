@@ -1,6 +1,7 @@
 //! Several relays with one spool in PostgreSQL: one has the lease, and another goes on with its queue and its backlog.
 
 mod broken_promises;
+mod shards;
 mod takeover;
 mod texts;
 
@@ -25,6 +26,8 @@ struct Pair {
     healthy: Receiver,
     broken: Receiver,
     homes: [Home; 2],
+    /// For a third relay.
+    third: Home,
     schema: String,
     database: Postgres,
 }
@@ -41,13 +44,17 @@ impl Pair {
 
     /// `address` of the database is from [`address`], and `lease` the length of the lease.
     async fn with(services: &Services, address: &str, lease: &str) -> Self {
+        Self::of(services, address, lease, ROUTES).await
+    }
+
+    async fn of(services: &Services, address: &str, lease: &str, routes: &str) -> Self {
         let regards = Regards::new().await;
         let (healthy, mut broken) = (Receiver::start().await, Receiver::start().await);
         broken.go_down().await;
         let url = format!("postgres://{}@{address}", services.postgres_user());
         let schema = unique("relay").replace('-', "_");
         let home = || {
-            Home::of(&regards, ROUTES)
+            Home::of(&regards, routes)
                 .with("HEALTHY", &healthy.url())
                 .with("BROKEN", &broken.url())
                 .with("POSTGRES", &url)
@@ -56,7 +63,15 @@ impl Pair {
                 .with("LEASE", lease)
                 .keeping_secret(services.postgres_password())
         };
-        Self { homes: [home(), home()], regards, healthy, broken, database: Postgres::of(services), schema }
+        Self {
+            homes: [home(), home()],
+            third: home(),
+            regards,
+            healthy,
+            broken,
+            database: Postgres::of(services),
+            schema,
+        }
     }
 
     /// Executes a statement on the tables of the spool; `$` stands for the schema.

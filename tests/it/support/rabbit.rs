@@ -107,6 +107,13 @@ impl Rabbit {
         self.put(&format!("user-limits/{}/max-channels", encode(user)), json!({ "value": most })).await;
     }
 
+    /// Imports definitions: exchanges, queues, bindings, permissions.
+    pub async fn import(&self, definitions: &str) {
+        let answer = self.answer(reqwest::Method::POST, "definitions", definitions).await;
+        let status = answer.status();
+        assert!(status.is_success(), "{status}: {}", answer.text().await.unwrap_or_default());
+    }
+
     async fn put(&self, path: &str, body: Value) {
         let answer = self.answer(reqwest::Method::PUT, path, &body.to_string()).await.error_for_status();
         answer.unwrap_or_else(|error| panic!("PUT {path}: {error}"));

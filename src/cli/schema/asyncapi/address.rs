@@ -44,7 +44,7 @@ pub(super) fn of_broker(url: &Secret) -> Server {
 }
 
 /// The virtual host of the configuration, or that of the first URL.
-pub(super) fn vhost(connection: &AmqpConnection) -> String {
+pub(in crate::cli) fn vhost(connection: &AmqpConnection) -> String {
     if let Some(vhost) = &connection.vhost {
         return vhost.clone();
     }
