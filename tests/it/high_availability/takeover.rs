@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{Pair, ROUTES, start_both, wait_for_standby};
+use super::{Pair, ROUTES, address, start_both, wait_for_standby};
 use crate::support::{Answer, Relay, Services, until};
 
 #[tokio::test]
@@ -156,6 +156,36 @@ async fn a_database_that_is_killed_or_frozen_loses_nothing() {
     pair.broken.come_back().await;
     pair.wait_for_all(50).await;
     relay.stop().await;
+    pair.regards.assert_left_as_found().await;
+}
+
+#[tokio::test]
+async fn a_failover_to_a_synchronous_standby_loses_nothing() {
+    let services = Services::private(&["postgres", "postgres-standby"]).await;
+    services.synchronous().await;
+    let (primary, standby) = (services.services().postgres_port(), services.services().postgres_standby_port());
+    let hosts = format!("127.0.0.1:{primary},{}", address(services.services(), standby, "sslmode=require"));
+    let mut pair = Pair::with(services.services(), &hosts, "10s").await;
+    let [first, second] = start_both(&pair.homes).await;
+    pair.publish(0..50).await;
+    pair.homes[0].wait_until_waiting("broken", 100).await;
+    services.kill("postgres").await;
+    let publish = pair.publish(50..100);
+    let fail_over = services.promote();
+    tokio::join!(publish, fail_over);
+    pair.healthy.wait_for_accepted(200).await;
+    pair.broken.come_back().await;
+    pair.wait_for_all(100).await;
+    for relay in [&first, &second] {
+        until("a relay to be ready or to stand by", async || match relay.page("/readyz").await? {
+            (200, _) => Ok(()),
+            (status, text) => Err(format!("{status} {text}")),
+        })
+        .await;
+    }
+    first.stop().await;
+    second.stop().await;
+    pair.wait_for_all(100).await;
     pair.regards.assert_left_as_found().await;
 }
 
