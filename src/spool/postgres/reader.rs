@@ -128,7 +128,7 @@ impl StoreReader for PostgresReader {
             let jumped = connection.clock().await?.map_or(0, ClockBase::jump);
             let backlogs = "SELECT name, (SELECT count(*) FROM all_deliveries WHERE sink = name), \
                             (SELECT coalesce(sum(size), 0)::bigint FROM all_deliveries WHERE sink = name), \
-                            (SELECT min(received) FROM all_deliveries WHERE sink = name), \
+                            (SELECT min(received) FROM all_deliveries WHERE sink || '' = name), \
                             (SELECT min(due) FROM all_heads WHERE sink = name), \
                             (SELECT state FROM all_states s WHERE s.kind = 'sink' AND s.name = names.name ORDER BY shard LIMIT 1) \
                             FROM (SELECT DISTINCT sink AS name FROM all_deliveries UNION SELECT name FROM all_states WHERE kind = 'sink') names \

@@ -7,6 +7,7 @@ mod deliveries;
 mod digests;
 mod file;
 mod orphans;
+mod plans;
 mod queue;
 mod requests;
 mod sizes;

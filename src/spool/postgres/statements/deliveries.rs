@@ -265,7 +265,7 @@ impl Connection {
 
     /// When the message of a sink's oldest delivery was received.
     pub(in crate::spool::postgres) async fn oldest(&self, sink: &SinkName) -> Result<Option<Timestamp>, PostgresError> {
-        let oldest = "SELECT received, boot, uptime FROM deliveries WHERE sink = $1 ORDER BY received LIMIT 1";
+        let oldest = "SELECT received, boot, uptime FROM deliveries WHERE sink || '' = $1 ORDER BY received LIMIT 1";
         let oldest = self.rows(oldest, &[&sink.as_str()]).await?;
         Ok(self.decode(&oldest, |row| decode_stamp(row, 0))?.pop())
     }
