@@ -17,8 +17,9 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 const SHARDS: &str = "SELECT source, name, owner IS NULL OR expires_at < clock_timestamp() \
                       FROM shards LEFT JOIN instances ON instances.id = owner ORDER BY shard";
-/// The relays that were seen within a lease. A command has no configuration, and wants no shard.
-const RELAYS: &str = "SELECT count(DISTINCT name) FROM instances WHERE config_hash <> 0 \
+/// The relays that were seen within a lease: by their numbers, because two containers can have the same name. A command has no
+/// configuration, and wants no shard.
+const RELAYS: &str = "SELECT count(*) FROM instances WHERE config_hash <> 0 \
                       AND seen_at > clock_timestamp() - $1 * interval '1 millisecond'";
 
 pub(in crate::spool) struct PostgresWatch {

@@ -178,3 +178,19 @@ async fn a_rolling_restart_under_load_repeats_nothing() {
     }
     assert_eq!(pair.wait_for_all(ROLLING).await, 0, "duplicates");
 }
+
+#[tokio::test]
+async fn the_backlog_of_shards_that_are_no_longer_in_the_file_is_delivered() {
+    let (mut pair, [home, _, _]) = divided(super::LONG).await;
+    let relay = home.start_ready().await;
+    wait_for_balance(&pair, 1).await;
+    pair.publish(0..40).await;
+    home.wait_until_waiting("broken", 80).await;
+    relay.stop().await;
+    home.write_routes(&ROUTES.edit("shards: 4", "shards: 1"));
+    let relay = home.start_ready().await;
+    pair.broken.come_back().await;
+    assert_eq!(pair.wait_for_all(40).await, 0, "duplicates");
+    assert_eq!(wait_for_balance(&pair, 1).await.len(), SHARDS.len(), "each has an owner");
+    relay.stop().await;
+}
