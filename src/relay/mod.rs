@@ -196,10 +196,10 @@ async fn relay(
     check.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     while running.is_running() {
         tokio::select! {
-            _ = check.tick() => {
+            _ = check.tick() => if handle.stats().is_first(spool) {
                 blocked_sources.update(handle.stats());
                 orphans.update(handle.stats(), |sink| running.is_stopping(sink));
-            }
+            },
             ended = running.join_next() => ended?,
             Some(command) = commands.recv() => {
                 // A stop also ends the command; its sender then gets the error that the relay stops.

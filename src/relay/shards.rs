@@ -164,7 +164,7 @@ impl Shards {
         if let Some((shard, own)) = self.own.last_key_value()
             && !is_giving_back
         {
-            tracing::info!(source = %shard, "another relay has joined: this one gives a part of the spool back");
+            tracing::info!(source = shown(shard), "another relay has joined: this one gives a part of the spool back");
             own.stop.cancel();
         }
     }
@@ -264,6 +264,11 @@ impl Shards {
     }
 }
 
+/// The shard in the log.
+fn shown(shard: &str) -> &str {
+    if shard == UNDIVIDED { "all with one queue" } else { shard }
+}
+
 fn ask(
     shard: &mpsc::UnboundedSender<RelayCommand>,
     command: impl FnOnce(oneshot::Sender<Answer>) -> RelayCommand,
@@ -288,12 +293,12 @@ async fn run_shard(
     let spool = match Spool::try_open(&spool, &dead_letters, stats.instances()).await {
         Ok(spool) => Arc::new(spool),
         Err(error) if error.is_passing() => {
-            tracing::debug!(%error, source = shard, "a part of the spool was not taken");
+            tracing::debug!(%error, source = shown(shard), "a part of the spool was not taken");
             return Ok(());
         }
         Err(error) => return Err(error.into()),
     };
-    tracing::info!(source = shard, "this relay has a part of the spool");
+    tracing::info!(source = shown(shard), "this relay has a part of the spool");
     spool.record_dead_letters(journal.clone());
     stats.add_spool(Arc::clone(&spool));
     let ended = tokio::select! {

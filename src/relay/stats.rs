@@ -236,6 +236,12 @@ impl Stats {
         &self.instances
     }
 
+    /// Whether this is the shard that looks after what all shards of this relay have in common.
+    #[must_use]
+    pub fn is_first(&self, shard: &Spool) -> bool {
+        self.spool().is_none_or(|open| open.is_first(shard))
+    }
+
     /// Waits until the spool is open.
     pub async fn spool_opened(&self) -> Arc<OpenShards> {
         Arc::clone(self.spool.wait().await)

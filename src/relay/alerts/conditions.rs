@@ -177,18 +177,13 @@ impl StatsView<'_> {
     fn evaluate(&self, alert: &Alert) -> Vec<(String, Finding)> {
         match &alert.trigger {
             Trigger::Overdue(_) => Vec::new(),
-            Trigger::SinkFailing { .. } | Trigger::ReloadFailed if !self.is_first() => Vec::new(),
+            Trigger::SinkFailing { .. } | Trigger::ReloadFailed if !self.stats.is_first(self.spool) => Vec::new(),
             Trigger::SinkFailing { sinks, after } => self.failing_sinks(alert, sinks, *after),
             Trigger::SourceDown { sources, after } => self.down_sources(sources, *after),
             Trigger::SpoolFilling { above } => self.full_shares(alert, (*above).into()),
             Trigger::DeadLetters { more_than } => self.dead_letters(*more_than),
             Trigger::ReloadFailed => self.failed_reload(),
         }
-    }
-
-    /// What all shards of this relay have in common is reported by one of them.
-    fn is_first(&self) -> bool {
-        self.stats.spool().is_none_or(|open| open.is_first(self.spool))
     }
 
     /// What an alert is about, of this shard.
