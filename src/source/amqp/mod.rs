@@ -33,6 +33,10 @@ use session::{Session, SessionEnd};
 
 /// The delays before a source reconnects, with full jitter.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(10));
+/// The consumer of a queue in use may be a relay that hangs. The broker ends its connection within this time: after two or three heartbeats.
+const HANG: Duration = Duration::from_mins(1);
+/// The longest delay during that time.
+const HANG_RETRY: Duration = Duration::from_secs(1);
 /// After a session of this length the back-off starts from the beginning.
 const GOOD_SESSION: Duration = Duration::from_secs(30);
 /// An error that persists is logged again after this time.
@@ -77,6 +81,7 @@ impl AmqpSource {
             has_few_channels: false,
         };
         let mut failures = 0_u32;
+        let mut in_use_since = None;
         let mut error_log = ErrorLog::default();
         loop {
             if *self.paused.borrow_and_update() && !self.wait_until_resumed(&stop).await {
@@ -105,7 +110,8 @@ impl AmqpSource {
                 }
                 Err(error) => error,
             };
-            if error.kind == BrokerErrorKind::InUse {
+            let is_in_use = error.kind == BrokerErrorKind::InUse;
+            if is_in_use {
                 self.stats.set_standby(format!("stands by: {error}"));
             } else {
                 self.stats.set_down(format!("does not consume: {error}"));
@@ -115,9 +121,12 @@ impl AmqpSource {
                 failures = 0;
             }
             failures = failures.saturating_add(1);
+            in_use_since = is_in_use.then(|| in_use_since.unwrap_or(began));
+            let most =
+                if in_use_since.is_some_and(|since| since.elapsed() < HANG) { HANG_RETRY } else { Duration::MAX };
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = tokio::time::sleep(BACKOFF.full_jitter(failures)) => {}
+                () = tokio::time::sleep(BACKOFF.full_jitter(failures).min(most)) => {}
             }
             self.stats.count_reconnect();
         }

@@ -103,14 +103,16 @@ impl Ownership {
         let read = "SELECT 1 FROM shards WHERE shard = $1 AND owner = $2 AND epoch = $3";
         let write = "SELECT 1 FROM shards WHERE shard = $1 AND owner = $2 AND epoch = $3 FOR KEY SHARE";
         let owner: &Values<'_> = &[&self.shard, &self.instance, &self.epoch];
+        let lock = if matches!(access, Access::Read) { read } else { write };
         let fence = match access {
-            Access::Read => connection.pipeline([(BEGIN, &[]), (read, owner)]).await.map(|[_, fence]| fence),
-            Access::Write => connection.pipeline([(BEGIN, &[]), (write, owner)]).await.map(|[_, fence]| fence),
+            Access::Read | Access::Write => {
+                connection.pipeline([(BEGIN, &[]), (lock, owner)]).await.map(|[_, fence]| fence)
+            }
             Access::WriteBatch(number) => {
                 // Of another epoch, the row must not be locked: its owner writes it.
                 let note = "UPDATE shard_batches SET number = $3 WHERE shard = $1 AND epoch = $2";
                 let batch: &Values<'_> = &[&self.shard, &self.epoch, &number];
-                let begun = connection.pipeline([(BEGIN, &[]), (write, owner), (note, batch)]).await;
+                let begun = connection.pipeline([(BEGIN, &[]), (lock, owner), (note, batch)]).await;
                 begun.map(|[_, fence, _]| fence)
             }
         };
