@@ -5,12 +5,11 @@
 //! ends the relay, which starts anew.
 
 use std::collections::BTreeMap;
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -28,7 +27,7 @@ use crate::spool::{Component, ShardState, ShardView, ShardWatch, Spool, SpoolErr
 const RETRY: Duration = Duration::from_secs(1);
 
 type Answer = Result<(), String>;
-type ShardTask = Pin<Box<dyn Future<Output = (String, Result<(), RelayError>)> + Send>>;
+type ShardTask = BoxFuture<'static, (String, Result<(), RelayError>)>;
 
 /// A shard that this relay has, or is taking.
 struct OwnShard {
@@ -42,8 +41,8 @@ struct Shards {
     journal: Journal,
     own: BTreeMap<String, OwnShard>,
     tasks: FuturesUnordered<ShardTask>,
-    /// Commands that wait for the shards.
-    answers: FuturesUnordered<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    /// Commands that wait for the shards. Each gives the configuration that all of them have now, if it was a successful reload.
+    answers: FuturesUnordered<BoxFuture<'static, Option<Box<Config>>>>,
     last_view: Option<ShardView>,
     trouble_log: LogLimiter,
 }
@@ -88,9 +87,11 @@ pub(super) async fn run(
             () = stop.cancelled() => {}
             () = &mut watching => {}
             Some((shard, ended)) = shards.tasks.next() => shards.on_end(&shard, ended)?,
-            Some(()) = shards.answers.next() => {}
+            Some(applied) = shards.answers.next() => shards.on_answer(applied),
             Some(command) = commands.recv() => shards.on_command(command),
             Some(seen) = views.recv() => match seen {
+                // A shard that is taken during a reload would not be among those that get the new configuration.
+                Ok(_) if !shards.answers.is_empty() => {}
                 Ok(view) => shards.balance(view),
                 Err(error) => shards.on_trouble(&error),
             },
@@ -205,13 +206,19 @@ impl Shards {
                     return;
                 }
                 keep_restart_only_settings(&self.config, &mut config);
-                self.stats().configure(&config);
-                self.handle.set_config(&Arc::new((*config).clone()));
                 let commands = self.own.values().map(|own| &own.commands);
                 let answers = commands.map(|shard| ask(shard, |to| RelayCommand::Reload(config.clone(), to))).collect();
-                self.config = *config;
-                self.answer(answers, Ok(()), to);
+                self.answer(answers, Some(config), Ok(()), to);
             }
+        }
+    }
+
+    /// If a shard can't apply a configuration, the relay keeps the one before.
+    fn on_answer(&mut self, applied: Option<Box<Config>>) {
+        if let Some(config) = applied {
+            self.stats().configure(&config);
+            self.handle.set_config(&Arc::new((*config).clone()));
+            self.config = *config;
         }
     }
 
@@ -233,7 +240,7 @@ impl Shards {
         } else {
             Err(format!("{} of the spool: run the command there, too", others.join("; ")))
         };
-        self.answer(answers, rest, to);
+        self.answer(answers, None, rest, to);
     }
 
     fn shard_of(&self, source: &str) -> &str {
@@ -251,15 +258,23 @@ impl Shards {
         owners.into_iter().map(|owner| format!("{owner} has other parts")).collect()
     }
 
-    /// Answers a command when all shards have, with the first error; otherwise with `rest`.
-    fn answer(&self, answers: Vec<oneshot::Receiver<Answer>>, rest: Answer, to: oneshot::Sender<Answer>) {
+    /// Answers a command when all shards have, with the first error; otherwise with `rest`. `config` is that of a reload.
+    fn answer(
+        &self,
+        answers: Vec<oneshot::Receiver<Answer>>,
+        config: Option<Box<Config>>,
+        rest: Answer,
+        to: oneshot::Sender<Answer>,
+    ) {
         self.answers.push(Box::pin(async move {
             let mut result = Ok(());
             for answer in answers {
                 result = result.and(answer.await.unwrap_or_else(|_| Err("the relay stops".to_owned())));
             }
+            let applied = config.filter(|_| result.is_ok());
             // The sender may have stopped waiting.
             let _ = to.send(result.and(rest));
+            applied
         }));
     }
 }

@@ -61,7 +61,6 @@ pub use request::{
     DueKind, DueRequests, RequestCount, RequestEvent, RequestId, RequestLimits, RequestLosses, RequestState,
     RequestStep, Watch, WatchedRequest,
 };
-
 pub use shard_watch::{ShardState, ShardView, ShardWatch};
 
 use std::sync::Arc;

@@ -10,8 +10,8 @@ use crate::config::PostgresConfig;
 use crate::spool::SpoolError;
 use crate::spool::instances::Instances;
 
-/// How often a standby looks at the lease. That it was given up is also announced.
-const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// How often a relay looks who has what. That something was given up is also announced.
+pub(super) const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Returns when the spool, or the shard of it, has no owner, or another one, or when the owner's lease has expired.
 pub(in crate::spool) async fn wait_for_change(

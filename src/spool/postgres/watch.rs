@@ -1,19 +1,15 @@
 //! Looks who has which shard.
 
-use std::time::Duration;
-
 use super::CONNECT_TIMEOUT;
 use super::connection::{Connection, Values};
-use super::instances::{meet, register};
+use super::instances::{register, seen};
 use super::migrate::migrate;
 use super::ownership::RELEASED;
+use super::standby::LOOK_INTERVAL;
 use crate::config::PostgresConfig;
 use crate::spool::SpoolError;
 use crate::spool::instances::Instances;
 use crate::spool::shard_watch::{ShardState, ShardView};
-
-/// How often it looks. That a shard was given up is also announced.
-const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 const SHARDS: &str = "SELECT source, name, owner IS NULL OR expires_at < clock_timestamp() \
                       FROM shards LEFT JOIN instances ON instances.id = owner ORDER BY shard";
@@ -44,8 +40,8 @@ impl PostgresWatch {
                 connection
             }
         };
-        let instance = register(&connection, instances).await?;
-        meet(&connection, instance, instances).await?;
+        register(&connection, instances).await?;
+        instances.update(seen(&connection).await?);
         let lease = self.config.lease.as_secs_f64() * 1_000.0;
         let values: &Values<'_> = &[&lease];
         let [shards, relays] = connection.pipeline([(SHARDS, &[]), (RELAYS, values)]).await?;
