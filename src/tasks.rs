@@ -51,6 +51,8 @@ pub enum TaskKind {
     /// Accepts connections to the control socket.
     ControlSocket,
     ControlRequest,
+    /// Does what was asked of the relay through the database of its spool.
+    RemoteCommands,
     /// Waits for SIGTERM and SIGINT.
     Signals,
     /// Watches the configuration for changes.

@@ -1,4 +1,5 @@
-//! How a command reaches the relay: over its control socket. If no relay runs, the command opens the spool itself.
+//! How a command reaches the relay: over its control socket, or through the database of the spool, where [`remote`] does it. If no relay
+//! runs, the command opens the spool itself.
 
 use std::io::Write;
 use std::ops::Deref;
@@ -9,11 +10,11 @@ use anyhow::{Context, anyhow};
 
 use super::progress::Progress;
 use super::target::Target;
-use super::{InvalidInput, confirm};
+use super::{InvalidInput, confirm, remote};
 use crate::admin::control::{self, Command, Request, Response};
 use crate::config::{self, Config, DeadLettersConfig, UNDIVIDED};
 use crate::relay::{JobRequest, RedriveResult};
-use crate::spool;
+use crate::spool::{self, ShardName};
 
 /// The time limit for closing the spool.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(20);
@@ -91,12 +92,29 @@ fn rate(text: &str) -> Result<f64, String> {
     config::rate(text).ok_or_else(|| "expected a rate: 10/s, 100/m, 1000/h".to_owned())
 }
 
-/// A redrive or purge that is about to run.
+/// A redrive, replay or purge that is about to run.
 pub(super) struct Job {
-    pub(super) request: JobRequest,
-    pub(super) total: u64,
+    pub(super) parts: Vec<JobPart>,
     /// The singular of what is counted, such as "dead letter".
     pub(super) unit: &'static str,
+}
+
+/// What is done for one shard of the spool.
+pub(super) struct JobPart {
+    pub(super) shard: ShardName,
+    pub(super) request: JobRequest,
+    pub(super) total: u64,
+}
+
+impl JobPart {
+    /// The same for each shard; `total` is that of all.
+    pub(super) fn of_all_shards(target: &Target, request: &JobRequest, total: u64) -> anyhow::Result<Vec<Self>> {
+        let shards = target.spool.shards()?;
+        let (first, others) = (total, 0);
+        let totals = std::iter::once(first).chain(std::iter::repeat(others));
+        let part = |(shard, total)| Self { shard, request: request.clone(), total };
+        Ok(shards.into_iter().zip(totals).map(part).collect())
+    }
 }
 
 impl Job {
@@ -126,26 +144,70 @@ impl Job {
         }
     }
 
-    /// Runs in the running relay, or in its spool if none runs. Shows the progress.
+    /// Runs in the relays that have the shards, or in the spool if none runs. Shows the progress.
     fn run(self, target: &Target, detach: bool) -> anyhow::Result<Response> {
-        let Self { request: job, total, unit } = self;
-        let mut line = Progress::new("processed", unit, Some(total));
-        let command = Command::Job { job: job.clone(), detach };
-        if let Some(response) = request_job(target, command, |done| line.tick(done))? {
-            return Ok(response);
+        let Self { parts, unit } = self;
+        let Some(first) = parts.first().map(|part| part.request.clone()) else {
+            return Err(anyhow!("the spool {} has no shards yet: start a relay first", target.spool));
+        };
+        let mut line = Progress::new("processed", unit, Some(parts.iter().map(|part| part.total).sum()));
+        // The journal that is replayed is that of this machine.
+        let is_replay = matches!(first, JobRequest::Replay(_));
+        if let Some(client) = if is_replay { None } else { remote::connect(target)? } {
+            let step = |JobPart { shard, request, total }| remote::Step {
+                shard,
+                command: Command::Job { job: request, detach },
+                total,
+            };
+            let steps: Vec<_> = parts.into_iter().map(step).collect();
+            if detach {
+                let id = remote::send(&client, Some(first.kind()), &steps, true)?;
+                return Ok(Response::Started(id.unsigned_abs()));
+            }
+            let done = remote::request(&client, Some(first.kind()), &steps, |done| line.tick(done))?;
+            return sum(done);
+        }
+        if let [JobPart { request, .. }] = parts.as_slice() {
+            let command = Command::Job { job: request.clone(), detach };
+            if let Some(response) = request_job(target, command, |done| line.tick(done))? {
+                return Ok(response);
+            }
         }
         if detach {
             let error = "no relay runs here, so there is nothing to detach the job to: leave out `--detach`";
             return Err(InvalidInput(error.to_owned()).into());
         }
-        if job.needs_config() && target.config.is_none() {
+        if first.needs_config() && target.config.is_none() {
             return Err(missing_config().into());
         }
         let (config, progress) = (target.config.as_ref(), Arc::default());
-        let work =
-            async |spool: &spool::OpenShards| line.watch(job.run(config, spool, false, &progress), &progress).await;
-        OfflineSpool::open(target)?.with(work).map(Response::from)
+        let work = async |spool: &spool::OpenShards| {
+            let mut responses = Vec::with_capacity(parts.len());
+            for JobPart { shard, request, .. } in parts {
+                // What comes from the journal is of any shard.
+                let one = if is_replay { None } else { spool.named(&shard.source) };
+                let spool = one.as_ref().unwrap_or(spool);
+                let done = line.watch(request.run(config, spool, false, &progress), &progress).await?;
+                responses.push(Response::from(done));
+            }
+            Ok(responses)
+        };
+        sum(OfflineSpool::open(target)?.with(work)?)
     }
+}
+
+/// What was done for all shards.
+fn sum(responses: Vec<Response>) -> anyhow::Result<Response> {
+    let mut responses = responses.into_iter();
+    let first = responses.next().ok_or_else(|| anyhow!("no relay has answered"))?;
+    responses.try_fold(first, |sum, response| match (sum, response) {
+        (Response::Purged(sum), Response::Purged(more)) => Ok(Response::Purged(sum + more)),
+        (Response::Redriven(mut sum), Response::Redriven(more)) => {
+            sum.add(more);
+            Ok(Response::Redriven(sum))
+        }
+        (_, other) => Err(unexpected(&other)),
+    })
 }
 
 fn detached(response: &Response, json: bool, out: &mut impl Write) -> anyhow::Result<()> {

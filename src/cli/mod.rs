@@ -17,6 +17,7 @@ mod message;
 mod pause;
 mod progress;
 mod reload;
+mod remote;
 mod replay;
 pub mod run;
 mod schema;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::anyhow;
 
-use super::client::{Job, RedeliveryArguments, missing_config};
+use super::client::{Job, JobPart, RedeliveryArguments, missing_config};
 use super::dead_letters::since;
 use super::target::Target;
 use super::{Global, InvalidInput, plural};
@@ -13,7 +13,7 @@ use crate::clock::WallTime;
 use crate::config;
 use crate::journal::EventFilter;
 use crate::relay::{JobRequest, RedriveResult, ReplayRequest, count_events};
-use crate::spool::Component;
+use crate::spool::{Component, ShardName};
 
 const UNIT: &str = "event";
 
@@ -78,7 +78,8 @@ pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
         let what = || format!("replay {} to sink {}", plural(count, UNIT), arguments.sink);
         arguments.redelivery.confirm(what, "nothing was replayed")?;
         let request = ReplayRequest { filter, sink: arguments.sink.clone(), rate: *rate, total: count };
-        let job = Job { request: JobRequest::Replay(request), total: count, unit: UNIT };
+        let part = JobPart { shard: ShardName::default(), request: JobRequest::Replay(request), total: count };
+        let job = Job { parts: vec![part], unit: UNIT };
         let Some(done) = job.redrive(&target, job_arguments, &mut out)? else {
             out.flush()?;
             return Ok(ExitCode::SUCCESS);

@@ -64,6 +64,7 @@ async fn relay(config: Config, file: NamedFiles, global: &Global) -> anyhow::Res
         None => None,
     };
     let _control = control::serve(control::socket(&relay.config().data_dir), relay.handle());
+    let _remote = control::serve_remote(&relay.config().spool.store, relay.handle());
     reload::watch(global.clone(), relay.handle(), file, relay.config().files.clone())?;
     log_start(relay.config(), admin.as_ref());
     relay.run(stop).await?;

@@ -26,9 +26,16 @@ pub struct Handle {
 /// A command, and where its result goes.
 #[derive(Debug)]
 pub(super) enum RelayCommand {
-    Pause(Component, oneshot::Sender<Result<(), String>>),
-    Resume(Component, oneshot::Sender<Result<(), String>>),
+    SetPaused(SetPaused, oneshot::Sender<Result<(), String>>),
     Reload(Box<Config>, oneshot::Sender<Result<(), String>>),
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct SetPaused {
+    pub(super) subject: Component,
+    /// In the shard with this name; none: in all that this relay has.
+    pub(super) shard: Option<String>,
+    pub(super) paused: bool,
 }
 
 impl Handle {
@@ -85,13 +92,13 @@ impl Handle {
         &self.captures
     }
 
-    /// Pauses a sink or a source until it is resumed.
-    pub async fn pause(&self, subject: Component) -> Result<(), String> {
-        self.send(|done| RelayCommand::Pause(subject, done)).await
+    /// Pauses a sink or a source until it is resumed: in the shard with that name, or in all that this relay has.
+    pub async fn pause(&self, subject: Component, shard: Option<String>) -> Result<(), String> {
+        self.send(|done| RelayCommand::SetPaused(SetPaused { subject, shard, paused: true }, done)).await
     }
 
-    pub async fn resume(&self, subject: Component) -> Result<(), String> {
-        self.send(|done| RelayCommand::Resume(subject, done)).await
+    pub async fn resume(&self, subject: Component, shard: Option<String>) -> Result<(), String> {
+        self.send(|done| RelayCommand::SetPaused(SetPaused { subject, shard, paused: false }, done)).await
     }
 
     /// Applies another configuration. On an error everything stays as it is.

@@ -1,5 +1,5 @@
-//! Jobs: redrives, replays and purges, which may take long. A running job is listed with its progress and can be stopped. Without a running relay
-//! the command line runs the same code on the spool itself.
+//! Jobs: redrives, replays and purges, which may take long. A running job is listed with its progress and can be stopped. Without a running
+//! relay the command line runs the same code on the spool itself.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,6 +14,9 @@ use super::redrive::{RedriveRequest, RedriveResult, redrive};
 use super::replay::{ReplayRequest, replay};
 use crate::config::Config;
 use crate::spool::{DeadLetterFilter, OpenShards, Progress, PurgeTarget};
+
+/// The error of a job that was stopped.
+pub const STOPPED: &str = "it was stopped by `jobs stop`; its changes until then are kept";
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -130,7 +133,12 @@ pub struct Job {
 impl Jobs {
     #[must_use]
     pub fn begin(self: &Arc<Self>, kind: &'static str) -> Job {
-        let id = self.last_id.fetch_add(1, Ordering::Relaxed) + 1;
+        self.begin_as(self.last_id.fetch_add(1, Ordering::Relaxed) + 1, kind)
+    }
+
+    /// Begins a job that has a number already.
+    #[must_use]
+    pub fn begin_as(self: &Arc<Self>, id: u64, kind: &'static str) -> Job {
         let (stop, progress) = (CancellationToken::new(), Arc::new(Progress::default()));
         let entry =
             RunningJob { kind, started_at: Instant::now(), stop: stop.clone(), progress: Arc::clone(&progress) };
@@ -165,6 +173,20 @@ impl Jobs {
 
     fn running(&self) -> MutexGuard<'_, BTreeMap<u64, RunningJob>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Job {
+    /// Does what is requested, until its end or until the job is stopped.
+    pub async fn run(
+        &self,
+        request: JobRequest,
+        config: Option<&Config>,
+        spool: &OpenShards,
+    ) -> Result<JobOutcome, String> {
+        // Boxed, as it is large and few connections need it.
+        let work = Box::pin(request.run(config, spool, true, &self.progress));
+        self.stop.run_until_cancelled(work).await.unwrap_or_else(|| Err(STOPPED.to_owned()))
     }
 }
 

@@ -26,7 +26,7 @@ pub use alerts::{AlertCounts, AlertSummary, RaisedSummary};
 #[doc(hidden)]
 pub use bench::BenchRelay;
 pub use handle::Handle;
-pub use jobs::{JobOutcome, JobRequest, JobStatus, Jobs};
+pub use jobs::{Job, JobOutcome, JobRequest, JobStatus, Jobs, STOPPED};
 pub use orphaned_sinks::OrphanedSink;
 pub use redrive::{RedriveRequest, RedriveResult, dry_run};
 pub use replay::{ReplayRequest, count_events};

@@ -6,9 +6,9 @@ use crate::clock::Timestamp;
 use crate::config::{Config, SinkConfig};
 use crate::delivery::{Payload, SpoolPlace};
 use crate::rules::SinkName;
-use crate::spool::{OpenShards, Progress, PurgeTarget, RedriveOrigin, SpooledDelivery};
+use crate::spool::{OpenShards, Progress, PurgeTarget, RedriveOrigin, Spool, SpooledDelivery};
 
-use super::redrive::{RedriveResult, blocking, check_takes_events, no_sink, redrive_one, takes_copies};
+use super::redrive::{RedriveResult, blocking, check_takes_events, no_sink, takes_copies};
 
 /// Moves the backlog of `sink` behind that of `to`, the oldest first, each delivery as if it were received now. An error is a sentence;
 /// what was redriven before it stays redriven.
@@ -21,17 +21,30 @@ pub(super) async fn redrive_orphans(
     check_gone(config, sink)?;
     progress.set_total(backlog_of(spool, sink));
     let to = config.sinks.iter().find(|sink| sink.name.as_str() == to).ok_or_else(|| no_sink(config, to))?;
-    let (from, mut after, mut done) = (SinkName::new(sink), None, RedriveResult::default());
+    let mut done = RedriveResult::default();
+    for shard in spool.all() {
+        redrive_orphans_of(config, &shard, (sink, to), &mut done, progress).await?;
+    }
+    Ok(done)
+}
+
+async fn redrive_orphans_of(
+    config: &Config,
+    shard: &Spool,
+    (sink, to): (&str, &SinkConfig),
+    done: &mut RedriveResult,
+    progress: &Progress,
+) -> Result<(), String> {
+    let (from, mut after) = (SinkName::new(sink), None);
     loop {
-        let name = sink.to_owned();
-        let batch = blocking(spool.reader(), move |spool| spool.orphans(&name, after)).await?;
-        let Some((last, _)) = batch.last() else { return Ok(done) };
+        let (name, sink) = (shard.shard().to_owned(), sink.to_owned());
+        let batch = blocking(shard.reader(), move |spool| spool.orphans(&name, &sink, after)).await?;
+        let Some((last, _)) = batch.last() else { return Ok(()) };
         after = Some(*last);
         let (mut results, mut stopped) = (Vec::with_capacity(batch.len()), None);
         for (id, row) in batch {
-            let here = |row: SpooledDelivery| spool.of(&row.message.source).map(|_| row);
-            match row.and_then(here).and_then(|row| redirected(config, to, row)) {
-                Ok(row) => match redrive_one(spool, RedriveOrigin::Orphan(id, from.clone()), row) {
+            match row.and_then(|row| redirected(config, to, row)) {
+                Ok(row) => match shard.redrive(RedriveOrigin::Orphan(id, from.clone()), vec![row]) {
                     Ok(result) => results.push(result),
                     // The deliveries behind it must not overtake it.
                     Err(why) => {

@@ -77,15 +77,6 @@ pub(super) async fn redrive(
     Ok(done)
 }
 
-/// Makes a delivery of an orphan or of an event in the journal, in the shard of its source.
-pub(super) fn redrive_one(
-    spool: &OpenShards,
-    origin: RedriveOrigin,
-    delivery: SpooledDelivery,
-) -> Result<impl Future<Output = Result<bool, String>> + use<>, String> {
-    spool.of(&delivery.message.source)?.redrive(origin, vec![delivery])
-}
-
 /// What [`redrive`] would do; `report` is called with the number of dead letters examined so far.
 pub fn dry_run(
     config: &Config,
@@ -108,8 +99,12 @@ pub fn dry_run(
 
 impl RedriveResult {
     pub(super) fn count_left(&mut self, why: String) {
+        self.leave(why, 1);
+    }
+
+    fn leave(&mut self, why: String, count: u64) {
         let is_one_more = self.left.len() < MAX_REASONS || self.left.contains_key(&why);
-        *self.left.entry(if is_one_more { why } else { OTHER_REASONS.to_owned() }).or_default() += 1;
+        *self.left.entry(if is_one_more { why } else { OTHER_REASONS.to_owned() }).or_default() += count;
     }
 
     pub(super) fn count(&mut self, sinks: impl IntoIterator<Item = String>) {
@@ -117,6 +112,23 @@ impl RedriveResult {
         for sink in sinks {
             *self.sinks.entry(sink).or_default() += 1;
         }
+    }
+
+    /// Adds what was done for another shard.
+    pub fn add(&mut self, other: Self) {
+        self.redriven += other.redriven;
+        for (sink, count) in other.sinks {
+            *self.sinks.entry(sink).or_default() += count;
+        }
+        for (why, count) in other.left {
+            self.leave(why, count);
+        }
+    }
+
+    /// How many dead letters or deliveries it is about.
+    #[must_use]
+    pub fn examined(&self) -> u64 {
+        self.redriven + self.left.values().sum::<u64>()
     }
 }
 
@@ -242,6 +254,8 @@ fn matching(letters: &DeadLetters, filter: &DeadLetterFilter) -> Result<Vec<i64>
             Ok(())
         },
     )?;
+    // Lists are in the order of the wall clock, which may jump.
+    ids.sort_unstable();
     Ok(ids)
 }
 

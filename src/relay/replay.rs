@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::orphans::backlog_of;
-use super::redrive::{RedriveResult, check_takes_events, new_delivery, no_sink, redrive_one};
+use super::redrive::{RedriveResult, check_takes_events, new_delivery, no_sink};
 use crate::config::{Config, SinkConfig};
 use crate::event::{Event, EventView, Message};
 use crate::journal::{EventFilter, EventRecord, JournalError, JournalReader, Scan};
@@ -112,7 +112,8 @@ async fn write(
     }
     let mut written = Vec::with_capacity(deliveries.len());
     for delivery in deliveries {
-        let stored = redrive_one(spool, RedriveOrigin::Journal, delivery);
+        let shard = spool.of(&delivery.message.source);
+        let stored = shard.and_then(|shard| shard.redrive(RedriveOrigin::Journal, vec![delivery]));
         written.push(stored.map_err(|error| format!("{error}; {} events were replayed before", done.redriven))?);
     }
     for stored in written {

@@ -12,7 +12,7 @@ use tokio::task::{AbortHandle, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::alerts::Alerts;
-use super::handle::{Handle, RelayCommand};
+use super::handle::{Handle, RelayCommand, SetPaused};
 use super::router::{Router, RoutingTable};
 use super::{RelayError, Stats, StatsSnapshot};
 use crate::amqp::Connector;
@@ -133,8 +133,7 @@ impl RunningRelay {
 
     pub(super) async fn on_command(&mut self, command: RelayCommand) {
         let (result, to) = match command {
-            RelayCommand::Pause(subject, to) => (self.set_paused(&subject, true), to),
-            RelayCommand::Resume(subject, to) => (self.set_paused(&subject, false), to),
+            RelayCommand::SetPaused(SetPaused { subject, paused, .. }, to) => (self.set_paused(&subject, paused), to),
             RelayCommand::Reload(config, to) => (self.reload(*config).await, to),
         };
         // The sender may have stopped waiting.

@@ -14,7 +14,7 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::handle::{Handle, RelayCommand};
+use super::handle::{Handle, RelayCommand, SetPaused};
 use super::running::keep_restart_only_settings;
 use super::{CLOSE_TIMEOUT, RelayError, Stats, relay};
 use crate::config::{Config, UNDIVIDED};
@@ -43,7 +43,6 @@ struct Shards {
     tasks: FuturesUnordered<ShardTask>,
     /// Commands that wait for the shards. Each gives the configuration that all of them have now, if it was a successful reload.
     answers: FuturesUnordered<BoxFuture<'static, Option<Box<Config>>>>,
-    last_view: Option<ShardView>,
     trouble_log: LogLimiter,
 }
 
@@ -66,7 +65,6 @@ pub(super) async fn run(
         own: BTreeMap::new(),
         tasks: FuturesUnordered::new(),
         answers: FuturesUnordered::new(),
-        last_view: None,
         trouble_log: LogLimiter::default(),
     };
     let (to, mut views) = mpsc::channel(1);
@@ -92,7 +90,7 @@ pub(super) async fn run(
             Some(seen) = views.recv() => match seen {
                 // A shard that is taken during a reload would not be among those that get the new configuration.
                 Ok(_) if !shards.answers.is_empty() => {}
-                Ok(view) => shards.balance(view),
+                Ok(view) => shards.balance(&view),
                 Err(error) => shards.on_trouble(&error),
             },
         }
@@ -109,7 +107,7 @@ impl Shards {
     }
 
     /// Takes shards up to the relay's share, or gives one back.
-    fn balance(&mut self, view: ShardView) {
+    fn balance(&mut self, view: &ShardView) {
         let mut all: BTreeMap<String, Option<String>> =
             self.config.shards().into_iter().map(|shard| (shard.to_owned(), None)).collect();
         all.extend(view.shards.iter().cloned().map(|ShardState { source, owner }| (source, owner)));
@@ -130,7 +128,6 @@ impl Shards {
             self.give_back_one();
         }
         self.show_owners(&all);
-        self.last_view = Some(view);
     }
 
     /// The sources of shards that other relays have stand by.
@@ -197,8 +194,12 @@ impl Shards {
     /// Hands a command to the shards that it is about.
     fn on_command(&mut self, command: RelayCommand) {
         match command {
-            RelayCommand::Pause(subject, to) => self.on_pause(&subject, to, RelayCommand::Pause),
-            RelayCommand::Resume(subject, to) => self.on_pause(&subject, to, RelayCommand::Resume),
+            RelayCommand::SetPaused(request, to) => {
+                let own = self.own.iter().filter(|(shard, _)| self.concerns(&request, shard));
+                let command = |to| RelayCommand::SetPaused(request.clone(), to);
+                let answers = own.map(|(_, own)| ask(&own.commands, command)).collect();
+                self.answer(answers, None, to);
+            }
             RelayCommand::Reload(mut config, to) => {
                 if config.shards() != self.config.shards() {
                     let _ =
@@ -208,7 +209,7 @@ impl Shards {
                 keep_restart_only_settings(&self.config, &mut config);
                 let commands = self.own.values().map(|own| &own.commands);
                 let answers = commands.map(|shard| ask(shard, |to| RelayCommand::Reload(config.clone(), to))).collect();
-                self.answer(answers, Some(config), Ok(()), to);
+                self.answer(answers, Some(config), to);
             }
         }
     }
@@ -222,25 +223,12 @@ impl Shards {
         }
     }
 
-    fn on_pause(
-        &self,
-        subject: &Component,
-        to: oneshot::Sender<Answer>,
-        command: impl Fn(Component, oneshot::Sender<Answer>) -> RelayCommand,
-    ) {
-        let concerns = |shard: &str| match subject {
+    fn concerns(&self, request: &SetPaused, shard: &str) -> bool {
+        let is_of_subject = match &request.subject {
             Component::Sink(_) => true,
             Component::Source(name) => self.shard_of(name) == shard,
         };
-        let own = self.own.iter().filter(|(shard, _)| concerns(shard));
-        let answers = own.map(|(_, own)| ask(&own.commands, |to| command(subject.clone(), to))).collect();
-        let others = self.others(concerns);
-        let rest = if others.is_empty() {
-            Ok(())
-        } else {
-            Err(format!("{} of the spool: run the command there, too", others.join("; ")))
-        };
-        self.answer(answers, None, rest, to);
+        is_of_subject && request.shard.as_deref().is_none_or(|only| only == shard)
     }
 
     fn shard_of(&self, source: &str) -> &str {
@@ -248,22 +236,11 @@ impl Shards {
         self.config.sources.iter().find(|known| known.name == name).map_or(UNDIVIDED, |known| known.shard())
     }
 
-    /// Which other relays have parts that are concerned, in words.
-    fn others(&self, concerns: impl Fn(&str) -> bool) -> Vec<String> {
-        let view = self.last_view.iter().flat_map(|view| &view.shards);
-        let concerned = view.filter(|shard| concerns(&shard.source) && !self.own.contains_key(&shard.source));
-        let mut owners: Vec<_> = concerned.filter_map(|shard| shard.owner.clone()).collect();
-        owners.sort();
-        owners.dedup();
-        owners.into_iter().map(|owner| format!("{owner} has other parts")).collect()
-    }
-
-    /// Answers a command when all shards have, with the first error; otherwise with `rest`. `config` is that of a reload.
+    /// Answers a command when all shards have, with the first error. `config` is that of a reload.
     fn answer(
         &self,
         answers: Vec<oneshot::Receiver<Answer>>,
         config: Option<Box<Config>>,
-        rest: Answer,
         to: oneshot::Sender<Answer>,
     ) {
         self.answers.push(Box::pin(async move {
@@ -273,7 +250,7 @@ impl Shards {
             }
             let applied = config.filter(|_| result.is_ok());
             // The sender may have stopped waiting.
-            let _ = to.send(result.and(rest));
+            let _ = to.send(result);
             applied
         }));
     }

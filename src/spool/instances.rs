@@ -31,6 +31,12 @@ const UNREGISTERED: i64 = 0;
 const UNKNOWN: i64 = 0;
 
 impl Instance {
+    /// Whether it is a relay, and not a command that has the spool open.
+    #[must_use]
+    pub fn is_relay(&self) -> bool {
+        self.configuration != UNKNOWN
+    }
+
     pub(super) fn new(name: String, leases: Vec<LeaseOfInstance>, configuration: i64) -> Self {
         Self { name, leases, configuration }
     }

@@ -30,6 +30,7 @@ mod progress;
 mod purge;
 mod queue;
 mod reader;
+mod remote_commands;
 mod request;
 mod row_size;
 mod shard_watch;
@@ -55,8 +56,9 @@ pub use progress::Progress;
 pub use purge::PurgeTarget;
 pub use reader::{
     BacklogSummary, DeadLetterFilter, DeadLetterSummary, DeadLetters, DeliveryFilter, ListedDelivery, OverdueRequest,
-    SpoolReader, StoredDeadLetter, WatchedBy,
+    ShardName, SpoolReader, StoredDeadLetter, WatchedBy,
 };
+pub use remote_commands::{CommandClient, CommandQueue, NewCommand, NewStep, RemoteJob, StepEnd, StepState, TakenStep};
 pub use request::{
     DueKind, DueRequests, RequestCount, RequestEvent, RequestId, RequestLimits, RequestLosses, RequestState,
     RequestStep, Watch, WatchedRequest,

@@ -39,6 +39,12 @@ impl OpenShards {
         self.open().clone()
     }
 
+    /// Only the shard with that name.
+    #[must_use]
+    pub fn named(&self, name: &str) -> Option<Self> {
+        self.all().into_iter().find(|shard| shard.shard() == name).map(Self::new)
+    }
+
     fn open(&self) -> MutexGuard<'_, Vec<Arc<Spool>>> {
         // No code runs under the lock that could leave the list half changed.
         self.open.lock().unwrap_or_else(PoisonError::into_inner)

@@ -26,7 +26,7 @@ pub(super) fn events(spool: &SpoolReader, query: &Query) -> Result<Vec<RecordedE
         }
         found.len() < MAX_EVENTS
     };
-    let filter = DeliveryFilter { sink: None, may_contain: body_text(query) };
+    let filter = DeliveryFilter { may_contain: body_text(query), ..DeliveryFilter::default() };
     spool.list_deliveries(&filter, |listed| {
         let Ok(delivery) = listed.delivery else { return ControlFlow::Continue(()) };
         match Payload::from_spool(&delivery) {

@@ -10,8 +10,6 @@ use crate::spool::OpenShards;
 
 /// The time between two progress responses.
 const PROGRESS_PAUSE: Duration = Duration::from_millis(500);
-/// The error of a job that was stopped.
-const STOPPED: &str = "it was stopped by `jobs stop`; its changes until then are kept";
 
 pub(super) async fn run(
     request: JobRequest,
@@ -23,15 +21,10 @@ pub(super) async fn run(
     let kind = request.kind();
     let job = relay.jobs().begin(kind);
     let config = relay.config();
-    // Boxed, as it is large and few connections need it.
-    let work = Box::pin(request.run(config.as_deref(), spool, true, &job.progress));
-    let work = async {
-        let ended = job.stop.run_until_cancelled(work).await;
-        ended.unwrap_or_else(|| Err(STOPPED.to_owned()))
-    };
+    let work = job.run(request, config.as_deref(), spool);
     if detach {
         client.send(&Response::Started(job.id)).await?;
-        log(job.id, kind, work.await);
+        log(job.id, kind, &work.await);
         return Ok(());
     }
     let mut work = std::pin::pin!(work);
@@ -50,7 +43,7 @@ pub(super) async fn run(
 }
 
 /// Logs the end of a detached job, because no client waits for it.
-fn log(id: u64, kind: &str, ended: Result<JobOutcome, String>) {
+pub(super) fn log(id: u64, kind: &str, ended: &Result<JobOutcome, String>) {
     match ended {
         Ok(JobOutcome::Purged(purged)) => tracing::info!("job {id} ({kind}) has ended: {purged} purged"),
         Ok(JobOutcome::Redriven(done)) => {

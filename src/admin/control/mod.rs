@@ -6,6 +6,7 @@
 
 mod client;
 mod job;
+mod remote;
 mod server;
 mod status;
 
@@ -14,6 +15,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 pub use client::{request, request_job, request_lines};
+pub use remote::serve_remote;
 pub use server::serve;
 pub use status::{DeadLettersStatus, ShardStatus, SinkStatus, SourceStatus, SpoolStatus, Status};
 

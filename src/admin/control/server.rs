@@ -22,7 +22,7 @@ use crate::tasks::{self, TaskKind};
 /// The number of commands of each kind that can run at the same time; a further one fails. Each kind has its own limit, so that
 /// long commands never block a `pause`.
 const MAX_CAPTURES: usize = 4;
-const MAX_JOBS: usize = 4;
+pub(super) const MAX_JOBS: usize = 4;
 const MAX_COMMANDS: usize = 8;
 /// More connections than the limits of commands together; beyond it the oldest idle connection is closed.
 const MAX_CONNECTIONS: usize = 32;
@@ -133,8 +133,8 @@ async fn answer(
         Command::Job { job, detach } => job::run(job, detach, spool, relay, client).await,
         Command::Capture { source, count } => capture(&source, count, relay, client).await,
         Command::StopJob(id) => client.respond(async { relay.jobs().stop(id).map(done) }).await,
-        Command::Pause(subject) => client.respond(async { relay.pause(subject).await.map(done) }).await,
-        Command::Resume(subject) => client.respond(async { relay.resume(subject).await.map(done) }).await,
+        Command::Pause(subject) => client.respond(async { relay.pause(subject, None).await.map(done) }).await,
+        Command::Resume(subject) => client.respond(async { relay.resume(subject, None).await.map(done) }).await,
         Command::Status => client.respond(status(spool, relay)).await,
     }
 }

@@ -16,13 +16,15 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
+use super::client::JobPart;
 use super::spool::deliveries;
 use super::table::{Table, cell};
 use super::target::Target;
 use super::{Global, InvalidInput, note};
 use crate::config::{self, Config, similar};
 use crate::event::{FAMILIES, Reason};
-use crate::spool::{DeadLetterFilter, DeadLetterSummary, DeadLetters, SpoolError, SpoolReader};
+use crate::relay::JobRequest;
+use crate::spool::{DeadLetterFilter, DeadLetterSummary, DeadLetters, ShardName, SpoolError, SpoolReader};
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -107,17 +109,42 @@ pub fn run(global: &Global, command: &Command) -> anyhow::Result<ExitCode> {
     Ok(code)
 }
 
-/// The number of dead letters that match now, and a filter for exactly these: it does not match dead letters that are stored
-/// later, which the user has not seen.
-fn matching(letters: &DeadLetters, arguments: &FilterArguments) -> anyhow::Result<(u64, DeadLetterFilter)> {
-    let (mut count, mut newest) = (0_u64, None);
+/// The dead letters of one shard that match now. The filter does not match those that are stored later, which the user has not seen.
+struct Matching {
+    shard: ShardName,
+    count: u64,
+    filter: DeadLetterFilter,
+}
+
+/// The dead letters that match now, by shard.
+fn matching(letters: &DeadLetters, target: &Target, arguments: &FilterArguments) -> anyhow::Result<Vec<Matching>> {
     let filter = DeadLetterFilter { oldest_first: true, ..arguments.filter() };
+    let mut ids = Vec::new();
     letters.list(&filter, |letter: DeadLetterSummary| -> Result<(), SpoolError> {
-        count += 1;
-        newest = Some(letter.id);
+        ids.push(letter.id);
         Ok(())
     })?;
-    Ok((count, DeadLetterFilter { up_to: newest, ..filter }))
+    let shards = target.spool.shards()?;
+    let is_divided = shards.len() > 1;
+    let of_shard = |shard: ShardName| {
+        let (above, up_to) = if is_divided { shard.dead_letters() } else { (i64::MIN, i64::MAX) };
+        let ids = ids.iter().filter(|id| **id > above && **id <= up_to);
+        let (count, newest) = (ids.clone().count() as u64, ids.max()?);
+        let filter = DeadLetterFilter {
+            above: is_divided.then_some(above),
+            up_to: Some(*newest),
+            limit: filter.limit.map(|_| count),
+            ..filter.clone()
+        };
+        Some(Matching { shard, count, filter })
+    };
+    Ok(shards.into_iter().filter_map(of_shard).collect())
+}
+
+/// What a job does for each shard.
+fn parts(found: Vec<Matching>, request: impl Fn(DeadLetterFilter, u64) -> JobRequest) -> Vec<JobPart> {
+    let part = |Matching { shard, count, filter }| JobPart { shard, request: request(filter, count), total: count };
+    found.into_iter().map(part).collect()
 }
 
 impl Command {
@@ -140,6 +167,7 @@ impl FilterArguments {
             reason: self.reason,
             correlation_id: self.correlation_id.clone(),
             since: self.since,
+            above: None,
             up_to: None,
             limit: self.limit,
             oldest_first: false,

@@ -33,7 +33,8 @@ impl Purge {
     }
 
     pub(super) fn run(&self, letters: &DeadLetters, target: &Target, out: &mut impl Write) -> anyhow::Result<ExitCode> {
-        let (count, filter) = matching(letters, &self.arguments)?;
+        let found = matching(letters, target, &self.arguments)?;
+        let count = found.iter().map(|part| part.count).sum();
         let what = || format!("delete {} for good", plural(count, "dead letter"));
         if count > 0 && !self.yes && !self.dry_run {
             if !self.arguments.is_filtered() && !std::io::stdin().is_terminal() {
@@ -48,8 +49,8 @@ impl Purge {
         let purged = if count == 0 || self.dry_run {
             count
         } else {
-            let request = JobRequest::Purge { filter, total: count };
-            let job = Job { request, total: count, unit: "dead letter" };
+            let request = |filter, total| JobRequest::Purge { filter, total };
+            let job = Job { parts: super::parts(found, request), unit: "dead letter" };
             let Some(purged) = job.purge(target, &self.job, out)? else { return Ok(ExitCode::SUCCESS) };
             purged
         };

@@ -31,19 +31,27 @@ impl Redrive {
         if let Some(to) = &self.to {
             target.require(&Component::Sink(to.clone()))?;
         }
-        let (count, filter) = matching(letters, &self.arguments)?;
+        let found = matching(letters, target, &self.arguments)?;
+        let count = found.iter().map(|part| part.count).sum();
         let RedeliveryArguments { rate, dry_run, job: job_arguments, .. } = &self.redelivery;
-        let redrive = RedriveRequest { filter, to: self.to.clone(), rate: *rate };
+        let redrive = |filter| RedriveRequest { filter, to: self.to.clone(), rate: *rate };
         let done = if count == 0 {
             RedriveResult::default()
         } else if *dry_run {
             let config = target.config.as_ref().ok_or_else(missing_config)?;
             let mut progress = Progress::new("checked", "dead letter", Some(count));
-            relay::dry_run(config, &target.spool, &redrive, |done| progress.tick(done))?
+            let mut all = RedriveResult::default();
+            for part in found {
+                let before = all.examined();
+                let report = |done| progress.tick(before + done);
+                all.add(relay::dry_run(config, &target.spool, &redrive(part.filter), report)?);
+            }
+            all
         } else {
             let what = || format!("redrive {}", plural(count, "dead letter"));
             self.redelivery.confirm(what, "nothing was redriven")?;
-            let job = Job { request: JobRequest::Redrive(redrive), total: count, unit: "dead letter" };
+            let request = |filter, _| JobRequest::Redrive(redrive(filter));
+            let job = Job { parts: super::parts(found, request), unit: "dead letter" };
             let Some(done) = job.redrive(target, job_arguments, out)? else { return Ok(ExitCode::SUCCESS) };
             done
         };

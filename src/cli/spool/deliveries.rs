@@ -94,7 +94,7 @@ impl DeliveryArguments {
         sinks: &[BacklogSummary],
         mut each: impl FnMut(DeliveryJson) -> anyhow::Result<()>,
     ) -> anyhow::Result<bool> {
-        let filter = DeliveryFilter { sink: self.sink.clone(), may_contain: self.correlation_id.clone() };
+        let filter = DeliveryFilter { shard: None, sink: self.sink.clone(), may_contain: self.correlation_id.clone() };
         let (mut left, mut ended) = (self.limit, Ok(false));
         target
             .spool

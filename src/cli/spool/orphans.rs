@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::anyhow;
 use serde_json::json;
 
-use crate::cli::client::{Job, JobArguments, missing_config};
+use crate::cli::client::{Job, JobArguments, JobPart, missing_config};
 use crate::cli::target::Target;
 use crate::cli::{InvalidInput, confirm, plural};
 use crate::relay::{JobRequest, RedriveResult};
@@ -50,7 +50,7 @@ impl Redrive {
             RedriveResult::default()
         } else {
             let request = JobRequest::RedriveOrphans { sink: self.sink.clone(), to: self.to.clone() };
-            let job = Job { request, total: count, unit: "delivery" };
+            let job = Job { parts: JobPart::of_all_shards(target, &request, count)?, unit: "delivery" };
             let Some(done) = job.redrive(target, &self.job, out)? else { return Ok(ExitCode::SUCCESS) };
             done
         };
@@ -77,7 +77,7 @@ impl Purge {
             0
         } else {
             let request = JobRequest::PurgeOrphans { sink: self.sink.clone() };
-            let job = Job { request, total: count, unit: "delivery" };
+            let job = Job { parts: JobPart::of_all_shards(target, &request, count)?, unit: "delivery" };
             let Some(purged) = job.purge(target, &self.job, out)? else { return Ok(ExitCode::SUCCESS) };
             purged
         };

@@ -14,10 +14,11 @@ use self::screen::Screen;
 use super::client::{request, unexpected};
 use super::table::{Table, cell};
 use super::target::Target;
-use super::{Global, note, write_json};
+use super::{Global, note, remote, write_json};
 use crate::admin::control::{Command, Response, Status};
 use crate::clock::WallTime;
-use crate::relay::JobStatus;
+use crate::relay::{JobStatus, STOPPED};
+use crate::spool::{CommandClient, RemoteJob};
 
 const WATCH_PAUSE: Duration = Duration::from_secs(2);
 /// The time between the two readings whose difference are the rates.
@@ -162,14 +163,21 @@ impl View {
 
 pub fn jobs(global: &Global, arguments: &Jobs) -> anyhow::Result<ExitCode> {
     let target = Target::find(global)?;
+    let client = remote::connect(&target)?;
     if let Some(JobsCommand::Stop { id }) = arguments.command {
+        if let Some(client) = client {
+            return stop(&client, id);
+        }
         return match request(&target, Command::StopJob(id))? {
             Some(Response::Done) => Ok(ExitCode::SUCCESS),
             Some(other) => Err(unexpected(&other)),
             None => Err(no_relay(&target)),
         };
     }
-    let jobs = read(&target)?.status.jobs;
+    let jobs = match client {
+        Some(client) => client.jobs()?.into_iter().map(remote_job).collect(),
+        None => read(&target)?.status.jobs,
+    };
     let mut out = BufWriter::new(io::stdout().lock());
     if arguments.json {
         for job in &jobs {
@@ -180,6 +188,20 @@ pub fn jobs(global: &Global, arguments: &Jobs) -> anyhow::Result<ExitCode> {
     }
     out.flush()?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Stops a job of the relays that share a spool.
+fn stop(client: &CommandClient, id: u64) -> anyhow::Result<ExitCode> {
+    let answer = serde_json::to_string(&Response::Failed(STOPPED.to_owned()))?;
+    if client.stop(id.cast_signed(), &answer)? {
+        return Ok(ExitCode::SUCCESS);
+    }
+    Err(anyhow!("there is no running job {id}: it has ended, or never existed"))
+}
+
+fn remote_job(job: RemoteJob) -> JobStatus {
+    let RemoteJob { id, kind, done, total, seconds } = job;
+    JobStatus { id: id.unsigned_abs(), kind, state: "running".to_owned(), done, total, seconds }
 }
 
 fn write_jobs(jobs: &[JobStatus], out: &mut impl Write) -> io::Result<()> {

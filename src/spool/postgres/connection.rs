@@ -1,7 +1,7 @@
 //! A connection of the spool: prepared statements, a time limit for each request.
 
-use std::cell::RefCell;
 use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::try_join_all;
@@ -26,14 +26,14 @@ pub(super) type Values<'a> = [&'a (dyn ToSql + Sync)];
 
 pub(super) struct Connection {
     session: Session,
-    statements: RefCell<HashMap<String, Statement>>,
+    statements: Mutex<HashMap<String, Statement>>,
 }
 
 impl Connection {
     /// Connects, with the tables of `config.schema` as the ones that statements name: those of shard 0, and of all shards.
     pub(super) async fn open(config: &PostgresConfig, within: Duration) -> Result<Self, PostgresError> {
         let session = postgres::connect(config, within).await?;
-        let connection = Self { session, statements: RefCell::default() };
+        let connection = Self { session, statements: Mutex::default() };
         // The values that a database or a role sets can lose commits, or choose plans that read whole tables while statistics are old.
         let settings = format!(
             "SET search_path TO \"{}\"; SET synchronous_commit TO on; SET statement_timeout TO 0; SET lock_timeout TO 0; \
@@ -97,16 +97,21 @@ impl Connection {
     }
 
     async fn prepared(&self, statement: &str) -> Result<Statement, PostgresError> {
-        if let Some(known) = self.statements.borrow().get(statement) {
-            return Ok(known.clone());
+        let known = self.statements().get(statement).cloned();
+        if let Some(known) = known {
+            return Ok(known);
         }
         let prepared = self.in_time(self.session.client.prepare(statement)).await?;
-        let mut statements = self.statements.borrow_mut();
+        let mut statements = self.statements();
         if statements.len() >= MAX_STATEMENTS {
             statements.clear();
         }
         statements.insert(statement.to_owned(), prepared.clone());
         Ok(prepared)
+    }
+
+    fn statements(&self) -> MutexGuard<'_, HashMap<String, Statement>> {
+        self.statements.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn in_time<T>(

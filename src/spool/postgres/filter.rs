@@ -4,7 +4,7 @@ use tokio_postgres::types::ToSql;
 
 use super::text::escape;
 use crate::event::Reason;
-use crate::spool::DeadLetterFilter;
+use crate::spool::{DeadLetterFilter, DeadLetterSummary};
 
 /// The conditions of a query, and their values. Only fields that are given become conditions, so that an index can be chosen for them.
 #[derive(Default)]
@@ -28,7 +28,7 @@ impl Conditions {
                 conditions.add(condition, escape(value).into_owned());
             }
         }
-        for (condition, value) in [("at >= ", filter.since), ("id <= ", filter.up_to)] {
+        for (condition, value) in [("at >= ", filter.since), ("id > ", filter.above), ("id <= ", filter.up_to)] {
             if let Some(value) = value {
                 conditions.add(condition, value);
             }
@@ -36,8 +36,21 @@ impl Conditions {
         conditions
     }
 
+    /// The order of one shard's dead letters.
     pub(super) fn order(filter: &DeadLetterFilter) -> &'static str {
         if filter.oldest_first { "ORDER BY id" } else { "ORDER BY id DESC" }
+    }
+
+    /// The order of all shards' dead letters: the numbers of each shard begin with its own.
+    pub(super) fn order_of_all(filter: &DeadLetterFilter) -> &'static str {
+        if filter.oldest_first { "ORDER BY at, id" } else { "ORDER BY at DESC, id DESC" }
+    }
+
+    /// Only what follows that dead letter in the order of all shards.
+    pub(super) fn add_follows(&mut self, filter: &DeadLetterFilter, last: &DeadLetterSummary) {
+        let [at, id] = [last.at.0, last.id].map(|value| self.value(value));
+        let follows = if filter.oldest_first { '>' } else { '<' };
+        self.conditions.push(format!("(at, id) {follows} ({at}, {id})"));
     }
 
     pub(super) fn add(&mut self, condition: &str, value: impl ToSql + Sync + Send + 'static) -> &mut Self {

@@ -9,10 +9,14 @@ use crate::config::PostgresConfig;
 use crate::postgres::PostgresError;
 use crate::spool::SpoolError;
 
-pub(in crate::spool) const VERSION: i32 = 2;
+pub(in crate::spool) const VERSION: i32 = 3;
+
+/// Without the tables of [`COMMANDS`].
+const VERSION_WITHOUT_COMMANDS: i32 = 2;
 
 /// The tables that all shards share, and those of one shard.
 const SHARED: &str = include_str!("shared.sql");
+const COMMANDS: &str = include_str!("commands.sql");
 const SHARD: &str = include_str!("shard.sql");
 
 /// How often the creation is tried: two relays that start together can get in each other's way.
@@ -52,10 +56,15 @@ async fn create(connection: &Connection, config: &PostgresConfig) -> Result<Shar
     match connection.decode(&versions, |row| row.try_get::<_, i32>(0))?.first() {
         None => {
             connection.batch(SHARED).await?;
+            connection.batch(COMMANDS).await?;
             connection.execute("INSERT INTO schema_version VALUES ($1)", &[&VERSION]).await?;
             create_first_shard(connection, config).await?;
         }
         Some(&VERSION) => {}
+        Some(&VERSION_WITHOUT_COMMANDS) => {
+            connection.batch(COMMANDS).await?;
+            connection.execute("UPDATE schema_version SET version = $1", &[&VERSION]).await?;
+        }
         Some(&version) => {
             let (database, schema) = (config.database.clone(), config.schema.clone());
             return Err(SpoolError::PostgresVersion { database, schema, version });

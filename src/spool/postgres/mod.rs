@@ -1,6 +1,7 @@
 //! The spool in PostgreSQL, for relays on several machines: one of them has the lease and writes, the others wait for it.
 
 mod apply;
+mod commands;
 mod compact;
 mod connection;
 mod filter;
@@ -44,6 +45,7 @@ use ownership::{Access, Ownership};
 use renewal::{Renewal, RenewalConnection};
 use shard::Shard;
 
+pub(super) use commands::{PostgresCommandClient, PostgresCommandQueue};
 pub(super) use migrate::VERSION;
 pub(super) use reader::PostgresReader;
 pub(super) use standby::wait_for_change;

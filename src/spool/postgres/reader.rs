@@ -22,7 +22,8 @@ use crate::spool::instances::Instance;
 use crate::spool::postgres::text::escape;
 use crate::spool::reader::{
     BacklogSummary, DeadLetterFilter, DeadLetterReader, DeadLetterSummary, DeliveryFilter, ListedDelivery, MAX_ERRORS,
-    MAX_HEADS_SEARCHED, MAX_NAME, OverdueRequest, PAGE_BYTES, PAGE_ROWS, StoreReader, StoredDeadLetter, WatchedBy,
+    MAX_HEADS_SEARCHED, MAX_NAME, OverdueRequest, PAGE_BYTES, PAGE_ROWS, ShardName, StoreReader, StoredDeadLetter,
+    WatchedBy,
 };
 use crate::spool::request::{RequestState, request_hash};
 
@@ -123,6 +124,13 @@ impl StoreReader for PostgresReader {
         self.read(Vec::new(), async |connection| instances::seen(connection).await)
     }
 
+    fn shards(&self) -> Result<Vec<ShardName>, SpoolError> {
+        self.read(Vec::new(), async |connection| {
+            let shards = connection.rows("SELECT shard, source FROM shards ORDER BY shard", &[]).await?;
+            Ok(connection.decode(&shards, |row| Ok(ShardName { number: row.try_get(0)?, source: row.try_get(1)? }))?)
+        })
+    }
+
     fn backlogs(&self) -> Result<Vec<BacklogSummary>, SpoolError> {
         self.read(Vec::new(), async |connection| {
             let jumped = connection.clock().await?.map_or(0, ClockBase::jump);
@@ -173,11 +181,12 @@ impl StoreReader for PostgresReader {
                  (SELECT id, length(body) + length(properties) AS bytes FROM all_deliveries \
                  WHERE id > $1 AND ($2::text IS NULL OR sink = $2) \
                  AND ($3::bytea IS NULL OR position($3 IN body) > 0 OR position('\\x5c'::bytea IN body) > 0) \
+                 AND ($4::text IS NULL OR shard = (SELECT shard FROM shards WHERE source = $4)) \
                  ORDER BY id LIMIT {PAGE_ROWS}) sized) page JOIN all_deliveries d ON d.id = page.id \
                  WHERE before < {PAGE_BYTES} ORDER BY d.id"
             );
             let text = filter.may_contain.as_deref().map(str::as_bytes);
-            let rows = connection.rows(&select, &[&after.0, &filter.sink, &text]).await?;
+            let rows = connection.rows(&select, &[&after.0, &filter.sink, &text, &filter.shard]).await?;
             Ok(connection.decode(&rows, decode_listed)?)
         })
     }
@@ -276,13 +285,14 @@ impl DeadLetterReader for PostgresReader {
     fn page(
         &self,
         filter: &DeadLetterFilter,
-        last: Option<i64>,
+        last: Option<&DeadLetterSummary>,
         rows: usize,
     ) -> Result<Vec<DeadLetterSummary>, SpoolError> {
         let mut conditions = Conditions::of(filter);
-        let (follows, begin) = if filter.oldest_first { ("id > ", i64::MIN) } else { ("id < ", i64::MAX) };
-        conditions.add(follows, last.unwrap_or(begin));
-        let (selected, order) = (conditions.text(), Conditions::order(filter));
+        if let Some(last) = last {
+            conditions.add_follows(filter, last);
+        }
+        let (selected, order) = (conditions.text(), Conditions::order_of_all(filter));
         let rows = conditions.value(signed(u64::try_from(rows).unwrap_or(u64::MAX)));
         let (values, size) = (
             conditions.values(),

@@ -1,4 +1,4 @@
--- The rows of one shard, version 2. `{shard}` is its number, and the schema is one of its own, which stands in the search path before the
+-- The rows of one shard. `{shard}` is its number, and the schema is one of its own, which stands in the search path before the
 -- one that all shards share; the tables of shard 0 are in that one. All times are in milliseconds: by the wall clock since 1970, or since
 -- a boot. Texts from messages have `\0` for NUL, which PostgreSQL can't store, and `\\` for `\`.
 

@@ -1,4 +1,4 @@
--- What all shards of a spool share, version 2: who uses it. The times of leases are the database's own.
+-- What all shards of a spool share: who uses it. The times of leases are the database's own.
 
 -- A relay that uses or wants to use the spool.
 CREATE TABLE instances (

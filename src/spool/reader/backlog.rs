@@ -45,6 +45,8 @@ impl BacklogSummary {
 
 #[derive(Debug, Clone, Default)]
 pub struct DeliveryFilter {
+    /// Only deliveries of the shard with this name. A spool that is not divided has one shard.
+    pub shard: Option<String>,
     pub sink: Option<String>,
     /// Only deliveries whose body may contain this text. JSON can write a text with escapes, so bodies with escapes are listed, too: the
     /// caller has to decode them.
@@ -102,9 +104,9 @@ impl SpoolReader {
         self.store.deliveries_of_events(sink, events)
     }
 
-    /// The next deliveries of a sink after the id `after`, in the order in which they were spooled.
-    pub fn orphans(&self, sink: &str, after: Option<RowId>) -> Result<Vec<Orphan>, SpoolError> {
-        let filter = DeliveryFilter { sink: Some(sink.to_owned()), may_contain: None };
+    /// The next deliveries of a sink in a shard after the id `after`, in the order in which they were spooled.
+    pub fn orphans(&self, shard: &str, sink: &str, after: Option<RowId>) -> Result<Vec<Orphan>, SpoolError> {
+        let filter = DeliveryFilter { shard: Some(shard.to_owned()), sink: Some(sink.to_owned()), may_contain: None };
         let page = self.store.delivery_page(&filter, after.unwrap_or(RowId(0)))?;
         let orphan = |listed: ListedDelivery| {
             (listed.id, listed.delivery.map_err(|error| format!("its row can't be read ({error})")))

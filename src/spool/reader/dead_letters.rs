@@ -69,12 +69,12 @@ impl DeadLetters {
         mut each: impl FnMut(DeadLetterSummary) -> Result<(), E>,
     ) -> Result<(), E> {
         let mut left = filter.limit.unwrap_or(u64::MAX);
-        let mut last = None;
+        let mut last: Option<DeadLetterSummary> = None;
         while left > 0 {
             let rows = usize::try_from(left).map_or(PAGE_ROWS, |left| left.min(PAGE_ROWS));
-            let page = self.store.page(filter, last, rows)?;
+            let page = self.store.page(filter, last.as_ref(), rows)?;
             let Some(summary) = page.last() else { break };
-            last = Some(summary.id);
+            last = Some(summary.clone());
             left = left.saturating_sub(u64::try_from(page.len()).unwrap_or(u64::MAX));
             for letter in page {
                 each(letter)?;

@@ -15,6 +15,9 @@ pub struct DeadLetterFilter {
     pub correlation_id: Option<String>,
     /// Not older than this, in milliseconds since 1970.
     pub since: Option<i64>,
+    /// Only those with a higher id, and only up to that one.
+    #[serde(default)]
+    pub above: Option<i64>,
     pub up_to: Option<i64>,
     /// The largest number of results: the first ones in order.
     pub limit: Option<u64>,

@@ -30,8 +30,27 @@ use crate::rules::AlertName;
 pub(super) const PAGE_ROWS: usize = 500;
 /// A transaction reads no further row after this many bytes: texts and bodies come from messages and may be large.
 pub(super) const PAGE_BYTES: usize = 8 * 1024 * 1024;
+/// The numbers of each shard's dead letters begin with its own, as `shard.sql` says.
+const DEAD_LETTERS_OF_SHARD: i64 = 1_000_000_000;
 /// Longer names of tenants and requests are cut, in characters.
 pub(super) const MAX_NAME: i64 = 256;
+
+/// A shard of a spool.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ShardName {
+    pub number: i16,
+    /// The source whose queue it is about; empty: all sources that have one queue.
+    pub source: String,
+}
+
+impl ShardName {
+    /// The numbers of its dead letters are above the first and up to the second.
+    #[must_use]
+    pub fn dead_letters(&self) -> (i64, i64) {
+        let before = i64::from(self.number) * DEAD_LETTERS_OF_SHARD;
+        (before, before + DEAD_LETTERS_OF_SHARD)
+    }
+}
 
 /// What a reader asks of a store. Each function blocks, and reads nothing from a spool in which nothing was stored yet.
 pub(super) trait StoreReader: fmt::Debug + Send + Sync {
@@ -43,6 +62,11 @@ pub(super) trait StoreReader: fmt::Debug + Send + Sync {
     /// The relays that share it; none if no other machine can reach it.
     fn instances(&self) -> Result<Vec<Instance>, SpoolError> {
         Ok(Vec::new())
+    }
+
+    /// The shards that were ever taken.
+    fn shards(&self) -> Result<Vec<ShardName>, SpoolError> {
+        Ok(vec![ShardName::default()])
     }
 
     fn backlogs(&self) -> Result<Vec<BacklogSummary>, SpoolError>;
@@ -77,7 +101,7 @@ pub(super) trait DeadLetterReader: fmt::Debug + Send {
     fn page(
         &self,
         filter: &DeadLetterFilter,
-        last: Option<i64>,
+        last: Option<&DeadLetterSummary>,
         rows: usize,
     ) -> Result<Vec<DeadLetterSummary>, SpoolError>;
 
@@ -116,6 +140,11 @@ impl SpoolReader {
     /// The relays that share the spool; none if no other machine can reach it.
     pub fn instances(&self) -> Result<Vec<Instance>, SpoolError> {
         self.store.instances()
+    }
+
+    /// The shards that were ever taken. A spool that is not divided is its only shard.
+    pub fn shards(&self) -> Result<Vec<ShardName>, SpoolError> {
+        self.store.shards()
     }
 
     /// Whether there is a spool at all.

@@ -1,6 +1,7 @@
 //! Several relays with one spool in PostgreSQL: one has the lease, and another goes on with its queue and its backlog.
 
 mod broken_promises;
+mod commands;
 mod shards;
 mod takeover;
 mod texts;

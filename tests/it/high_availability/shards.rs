@@ -9,7 +9,7 @@ use super::{Pair, address};
 use crate::configuration::Edit;
 use crate::support::{Home, Relay, Services, until};
 
-const ROUTES: &str = configuration! {
+pub(super) const ROUTES: &str = configuration! {
     queue: "shards: 4",
     sinks: {
         healthy: r#"{ webhook: { url: "${HEALTHY}" } }"#,
@@ -22,7 +22,7 @@ const ROUTES: &str = configuration! {
 const SHARDS: [&str; 5] = ["", "regards.0", "regards.1", "regards.2", "regards.3"];
 
 /// REGARDS with four queues as `topology` prints them, and homes of three relays.
-async fn divided(lease: &str) -> (Pair, [Home; 3]) {
+pub(super) async fn divided(lease: &str) -> (Pair, [Home; 3]) {
     let services = Services::shared();
     let at = address(&services, services.postgres_port(), "sslmode=require");
     let mut pair = Pair::of(&services, &at, lease, ROUTES).await;
@@ -47,7 +47,7 @@ async fn owners(pair: &Pair) -> BTreeMap<String, String> {
 }
 
 /// Waits until all shards have an owner, and none of so many relays has more than its share.
-async fn wait_for_balance(pair: &Pair, relays: usize) -> BTreeMap<String, String> {
+pub(super) async fn wait_for_balance(pair: &Pair, relays: usize) -> BTreeMap<String, String> {
     until(&format!("{relays} relays to share the shards"), async || {
         let owners = owners(pair).await;
         let mut of = BTreeMap::<&String, usize>::new();

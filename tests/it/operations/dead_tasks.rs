@@ -48,7 +48,9 @@ async fn a_dead_thread_or_task_ends_the_relay_with_an_error() {
         let regards = Regards::new().await;
         let routes = match task {
             // Only a spool in PostgreSQL has these.
-            TaskKind::LeaseRenewal | TaskKind::PostgresConnection => &format!("{ROUTES}\n{IN_POSTGRES}"),
+            TaskKind::LeaseRenewal | TaskKind::PostgresConnection | TaskKind::RemoteCommands => {
+                &format!("{ROUTES}\n{IN_POSTGRES}")
+            }
             _ => ROUTES,
         };
         let home = Home::of(&regards, routes)

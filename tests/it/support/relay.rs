@@ -105,6 +105,13 @@ impl Home {
         command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the relay's binary")
     }
 
+    /// Starts a command of the relay whose error is to be read.
+    pub fn begin_failing(&self, arguments: &[&str]) -> Child {
+        let mut command = self.command();
+        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        command.spawn().expect("the relay's binary")
+    }
+
     /// Starts the relay with the given log and output, and returns at once.
     pub fn begin_run(&self, output: Stdio, log: Stdio) -> Child {
         let mut command = self.command();

@@ -34,13 +34,13 @@ impl DeadLetterReader for SqliteDeadLetters {
     fn page(
         &self,
         filter: &DeadLetterFilter,
-        last: Option<i64>,
+        last: Option<&DeadLetterSummary>,
         rows: usize,
     ) -> Result<Vec<DeadLetterSummary>, SpoolError> {
         let Some(connection) = &self.connection else { return Ok(Vec::new()) };
         let (conditions, mut values) = filter.conditions();
         let (follows, begin) = if filter.oldest_first { (">", i64::MIN) } else { ("<", i64::MAX) };
-        values.push(Box::new(last.unwrap_or(begin)));
+        values.push(Box::new(last.map_or(begin, |last| last.id)));
         let order = filter.order();
         let query = format!(
             "SELECT {SUMMARY_COLUMNS} FROM dead_letters WHERE {conditions} AND id {follows} ? {order} LIMIT {rows}"

@@ -20,7 +20,7 @@ impl DeadLetterFilter {
             ("reason = ?", self.reason.map(Reason::as_str)),
             ("correlation_id = ?", self.correlation_id.as_deref()),
         ];
-        let numbers = [("at >= ?", self.since), ("id <= ?", self.up_to)];
+        let numbers = [("at >= ?", self.since), ("id > ?", self.above), ("id <= ?", self.up_to)];
         let mut conditions = Vec::new();
         let mut values: Vec<Box<dyn ToSql>> = Vec::new();
         for (condition, value) in texts {

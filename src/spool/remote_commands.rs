@@ -1,0 +1,151 @@
+//! Commands of operators to the relays that share a spool, whatever machine they are given on. A command has a step for each shard that it is
+//! about; the owners of the shards do the steps one after the other. Requests and answers are JSON, of which the spool knows nothing.
+
+use super::SpoolError;
+use super::instances::Instances;
+use super::postgres::{PostgresCommandClient, PostgresCommandQueue};
+use crate::config::StoreConfig;
+
+/// A command, as its client gives it.
+#[derive(Debug)]
+pub struct NewCommand {
+    /// The kind of the job, as lists show it; none: it is no job.
+    pub job: Option<&'static str>,
+    /// Nobody waits for its answers. Otherwise it is stopped when its client is gone.
+    pub is_detached: bool,
+    /// Each is done after the one before.
+    pub steps: Vec<NewStep>,
+}
+
+#[derive(Debug)]
+pub struct NewStep {
+    pub shard: i16,
+    pub request: String,
+    /// How many dead letters or deliveries it is about.
+    pub total: u64,
+}
+
+/// A step, as its client sees it.
+#[derive(Debug)]
+pub struct StepState {
+    /// The name of the shard.
+    pub source: String,
+    /// A relay that has the shard does it now.
+    pub is_running: bool,
+    pub done: u64,
+    pub answer: Option<String>,
+}
+
+/// A command that has not ended and is a job.
+#[derive(Debug)]
+pub struct RemoteJob {
+    pub id: i64,
+    pub kind: String,
+    pub done: u64,
+    pub total: u64,
+    pub seconds: u64,
+}
+
+/// A step that this relay has to do.
+#[derive(Debug)]
+pub struct TakenStep {
+    pub command: i64,
+    pub step: i32,
+    /// The name of the shard.
+    pub source: String,
+    pub request: String,
+}
+
+/// How a step ended.
+#[derive(Debug)]
+pub struct StepEnd {
+    pub command: i64,
+    pub step: i32,
+    pub answer: String,
+    /// The steps after it are not done, and have the same answer.
+    pub is_last: bool,
+}
+
+/// The side of the command line. Its functions block.
+pub struct CommandClient(PostgresCommandClient);
+
+impl CommandClient {
+    /// None: no other machine can reach the spool.
+    pub fn connect(store: &StoreConfig) -> Result<Option<Self>, SpoolError> {
+        match store {
+            StoreConfig::Sqlite(_) => Ok(None),
+            StoreConfig::Postgres(config) => Ok(Some(Self(PostgresCommandClient::connect(config)?))),
+        }
+    }
+
+    /// Returns its number; none if too many have not ended yet.
+    pub fn send(&self, command: &NewCommand) -> Result<Option<i64>, SpoolError> {
+        self.0.send(command)
+    }
+
+    /// The steps of a command in their order. Shows that its client is there.
+    pub fn steps(&self, command: i64) -> Result<Vec<StepState>, SpoolError> {
+        self.0.steps(command)
+    }
+
+    /// Ends a command; what is done of it stays done. False: it has ended, or there is none. `answer` is that of the steps not begun.
+    pub fn stop(&self, command: i64, answer: &str) -> Result<bool, SpoolError> {
+        self.0.stop(command, answer)
+    }
+
+    pub fn jobs(&self) -> Result<Vec<RemoteJob>, SpoolError> {
+        self.0.jobs()
+    }
+}
+
+/// The side of a relay.
+pub struct CommandQueue(Option<PostgresCommandQueue>);
+
+impl CommandQueue {
+    /// Of a spool in a file, it is always empty.
+    #[must_use]
+    pub fn new(store: &StoreConfig) -> Self {
+        Self(match store {
+            StoreConfig::Sqlite(_) => None,
+            StoreConfig::Postgres(config) => Some(PostgresCommandQueue::new((**config).clone())),
+        })
+    }
+
+    /// Waits until there may be something new. It may be dropped.
+    pub async fn wait(&mut self) {
+        match &mut self.0 {
+            Some(queue) => queue.wait().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Takes the steps that are to be done now for these shards, which this relay has; of jobs at most so many. Those that an owner before
+    /// had begun get the answer `interrupted`. After an error it connects anew.
+    pub async fn take(
+        &mut self,
+        instances: &Instances,
+        shards: &[String],
+        most_jobs: usize,
+        interrupted: &str,
+    ) -> Result<Vec<TakenStep>, SpoolError> {
+        match &mut self.0 {
+            Some(queue) => queue.take(instances, shards, most_jobs, interrupted).await,
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// Notes how many are done of a step. Returns whether it goes on: its client is there, and nobody has stopped it.
+    pub async fn report(&mut self, (command, step): (i64, i32), done: u64) -> Result<bool, SpoolError> {
+        match &mut self.0 {
+            Some(queue) => queue.report((command, step), done).await,
+            None => Ok(true),
+        }
+    }
+
+    pub async fn end(&mut self, end: &StepEnd) -> Result<(), SpoolError> {
+        match &mut self.0 {
+            Some(queue) => queue.end(end).await,
+            None => Ok(()),
+        }
+    }
+}
