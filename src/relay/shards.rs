@@ -91,7 +91,11 @@ pub(super) async fn run(
                 // A shard that is taken during a reload would not be among those that get the new configuration.
                 Ok(_) if !shards.answers.is_empty() => {}
                 Ok(view) => shards.balance(&view),
-                Err(error) => shards.on_trouble(&error),
+                Err(error) if error.is_passing() => shards.on_trouble(&error),
+                Err(error) => {
+                    shards.stop().await?;
+                    return Err(error.into());
+                }
             },
         }
     }

@@ -56,6 +56,16 @@ pub enum SpoolError {
         "the spool in schema {schema} of the database {database} is in use by {owner}: only one relay at a time can use it"
     )]
     Owned { database: String, schema: String, owner: String },
+    #[error(
+        "the spool {spool} was moved to {to}: name that one with `spool` in the configuration, or move it back with `spool migrate`"
+    )]
+    MovedTo { spool: String, to: String },
+    #[error("a move between the spool {spool} and {other} has begun and not ended: run the same `spool migrate` again")]
+    HalfMoved { spool: String, other: String },
+    #[error("the spool {0} is not empty: a spool can only be moved to where none is")]
+    NotEmpty(String),
+    #[error("the copy of the spool {from} in {to} is not the same, and is not used ({found}): please report it")]
+    CopyDiffers { from: String, to: String, found: String },
     #[error("another relay has taken the spool, or the lease of this one has ended: it writes nothing more")]
     Fenced,
     #[error("the database did not answer in time to a renewal of the spool's lease")]

@@ -37,6 +37,7 @@ mod shard_watch;
 mod shared;
 mod sqlite;
 mod store;
+mod transfer;
 mod unreadable;
 mod writer;
 mod writer_state;
@@ -64,6 +65,7 @@ pub use request::{
     RequestStep, Watch, WatchedRequest,
 };
 pub use shard_watch::{ShardState, ShardView, ShardWatch};
+pub use transfer::{Moved, to_postgres, to_sqlite};
 
 use std::sync::Arc;
 use std::sync::mpsc::{self, Sender};

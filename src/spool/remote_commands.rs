@@ -56,7 +56,6 @@ pub struct TakenStep {
     pub request: String,
 }
 
-/// How a step ended.
 #[derive(Debug)]
 pub struct StepEnd {
     pub command: i64,

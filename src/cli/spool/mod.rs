@@ -3,6 +3,7 @@
 //! It reads the spool's file, whether a relay runs or not.
 
 pub(super) mod deliveries;
+mod migrate;
 mod orphans;
 
 use std::collections::BTreeSet;
@@ -36,19 +37,24 @@ enum Command {
     Redrive(orphans::Redrive),
     /// Delete the deliveries of a sink that is no longer in the configuration
     Purge(orphans::Purge),
+    /// Move the spool from a file to PostgreSQL, or back, while no relay runs
+    Migrate(migrate::Migrate),
 }
 
 const HEADS: [&str; 7] = ["SINK", "COUNT", "BYTES", "OLDEST", "NEXT ATTEMPT", "ORPHANS", "LAST ERROR"];
 
 pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let target = Target::find(global)?;
-    target.require_spool()?;
+    if !matches!(arguments.command, Some(Command::Migrate(_))) {
+        target.require_spool()?;
+    }
     let mut out = std::io::stdout().lock();
     match &arguments.command {
         None if arguments.filter.is_given() => arguments.filter.print(&target, arguments.json),
         None => show(&target, arguments.json),
         Some(Command::Redrive(redrive)) => redrive.run(&target, &mut out),
         Some(Command::Purge(purge)) => purge.run(&target, &mut out),
+        Some(Command::Migrate(migrate)) => migrate.run(&target, &mut out),
     }
 }
 

@@ -4,6 +4,7 @@ use tokio_postgres::error::SqlState;
 
 use super::connection::Connection;
 use super::shard::{Shard, TABLES};
+use super::transfer::Mark;
 use crate::clock::ClockBase;
 use crate::config::PostgresConfig;
 use crate::postgres::PostgresError;
@@ -11,23 +12,41 @@ use crate::spool::SpoolError;
 
 pub(in crate::spool) const VERSION: i32 = 3;
 
-/// Without the tables of [`COMMANDS`].
-const VERSION_WITHOUT_COMMANDS: i32 = 2;
+/// It becomes version 3 by [`SINCE_VERSION_3`].
+const VERSION_2: i32 = 2;
 
 /// The tables that all shards share, and those of one shard.
 const SHARED: &str = include_str!("shared.sql");
-const COMMANDS: &str = include_str!("commands.sql");
+/// What version 3 has beside that.
+const SINCE_VERSION_3: &str = concat!(include_str!("commands.sql"), include_str!("migration.sql"));
 const SHARD: &str = include_str!("shard.sql");
 
 /// How often the creation is tried: two relays that start together can get in each other's way.
 const TRIES: u32 = 5;
 
-/// Creates the schema and its tables if they are missing, and the shard. Afterwards the connection uses that shard.
+/// Creates the schema and its tables if they are missing, and the shard. Afterwards the connection uses that shard. Fails if the spool was
+/// moved to a file, or a move has not ended.
 pub(super) async fn migrate(connection: &Connection, config: &PostgresConfig) -> Result<Shard, SpoolError> {
+    migrate_if(connection, config, false).await
+}
+
+/// The same for a spool that was or is moved.
+pub(super) async fn migrate_even_if_moved(
+    connection: &Connection,
+    config: &PostgresConfig,
+) -> Result<Shard, SpoolError> {
+    migrate_if(connection, config, true).await
+}
+
+async fn migrate_if(
+    connection: &Connection,
+    config: &PostgresConfig,
+    even_if_moved: bool,
+) -> Result<Shard, SpoolError> {
     let mut tries = 0;
     let shard = loop {
         tries += 1;
-        match create(connection, config).await {
+        match create(connection, config, even_if_moved).await {
             Err(SpoolError::Postgres(error)) if tries < TRIES && is_race(&error) => {
                 connection.batch("ROLLBACK").await?;
             }
@@ -44,7 +63,7 @@ fn is_race(error: &PostgresError) -> bool {
     races.iter().any(|race| error.sqlstate() == Some(race.code()))
 }
 
-async fn create(connection: &Connection, config: &PostgresConfig) -> Result<Shard, SpoolError> {
+async fn create(connection: &Connection, config: &PostgresConfig, even_if_moved: bool) -> Result<Shard, SpoolError> {
     let schema = create_schema(connection, &config.schema).await?;
     connection
         .batch(&format!(
@@ -56,19 +75,22 @@ async fn create(connection: &Connection, config: &PostgresConfig) -> Result<Shar
     match connection.decode(&versions, |row| row.try_get::<_, i32>(0))?.first() {
         None => {
             connection.batch(SHARED).await?;
-            connection.batch(COMMANDS).await?;
+            connection.batch(SINCE_VERSION_3).await?;
             connection.execute("INSERT INTO schema_version VALUES ($1)", &[&VERSION]).await?;
             create_first_shard(connection, config).await?;
         }
         Some(&VERSION) => {}
-        Some(&VERSION_WITHOUT_COMMANDS) => {
-            connection.batch(COMMANDS).await?;
+        Some(&VERSION_2) => {
+            connection.batch(SINCE_VERSION_3).await?;
             connection.execute("UPDATE schema_version SET version = $1", &[&VERSION]).await?;
         }
         Some(&version) => {
             let (database, schema) = (config.database.clone(), config.schema.clone());
             return Err(SpoolError::PostgresVersion { database, schema, version });
         }
+    }
+    if !even_if_moved {
+        Mark::check_absent(connection, config).await?;
     }
     let known = connection.row("SELECT shard FROM shards WHERE source = $1", &[&config.shard]).await?;
     let known = connection.decode(known.as_slice(), |row| row.try_get(0))?.pop();

@@ -16,6 +16,7 @@ mod shard;
 mod standby;
 mod statements;
 mod text;
+mod transfer;
 mod watch;
 
 use std::cell::Cell;
@@ -49,6 +50,7 @@ pub(super) use commands::{PostgresCommandClient, PostgresCommandQueue};
 pub(super) use migrate::VERSION;
 pub(super) use reader::PostgresReader;
 pub(super) use standby::wait_for_change;
+pub(super) use transfer::{Mark, PostgresSide};
 pub(super) use watch::PostgresWatch;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::connection::{Connection, Values};
 use super::instances::register;
+use super::transfer::Mark;
 use crate::clock::{ClockBase, Uptime};
 use crate::config::PostgresConfig;
 use crate::failpoints::Failpoint;
@@ -74,6 +75,8 @@ impl Ownership {
         let asked = Uptime::now();
         connection.batch("BEGIN").await?;
         connection.rows("SELECT epoch FROM shards WHERE shard = $1 FOR UPDATE", &[&shard]).await?;
+        // A move that begins locks the row, too.
+        Mark::check_absent(connection, config).await?;
         // Since it was read first, another instance may have had the shard.
         let previous = Previous::read(connection, shard).await?;
         let found = Uptime::now();

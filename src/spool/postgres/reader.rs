@@ -12,6 +12,7 @@ use super::connection::Connection;
 use super::filter::Conditions;
 use super::rows::{DELIVERY_COLUMNS, decode_delivery, optional_text, text, unsigned};
 use super::statements::signed;
+use super::transfer::Mark;
 use super::{CONNECT_TIMEOUT, instances, runtime};
 use crate::clock::{ClockBase, MonotonicTime, WallTime};
 use crate::config::PostgresConfig;
@@ -65,6 +66,10 @@ impl Open {
             let connection = Connection::open(config, CONNECT_TIMEOUT).await?;
             let has_tables = connection.rows("SELECT to_regclass('schema_version') IS NOT NULL", &[]).await?;
             let has_tables = connection.decode(&has_tables, |row| row.try_get(0))?.pop().unwrap_or(false);
+            let has_marks = connection.rows("SELECT to_regclass('migration') IS NOT NULL", &[]).await?;
+            if connection.decode(&has_marks, |row| row.try_get(0))?.pop().unwrap_or(false) {
+                Mark::check_absent(&connection, config).await?;
+            }
             Ok::<_, SpoolError>((connection, has_tables))
         })?;
         Ok(Self { connection, has_tables, runtime: Some(runtime) })

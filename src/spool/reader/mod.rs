@@ -31,7 +31,7 @@ pub(super) const PAGE_ROWS: usize = 500;
 /// A transaction reads no further row after this many bytes: texts and bodies come from messages and may be large.
 pub(super) const PAGE_BYTES: usize = 8 * 1024 * 1024;
 /// The numbers of each shard's dead letters begin with its own, as `shard.sql` says.
-const DEAD_LETTERS_OF_SHARD: i64 = 1_000_000_000;
+pub(super) const DEAD_LETTERS_OF_SHARD: i64 = 1_000_000_000;
 /// Longer names of tenants and requests are cut, in characters.
 pub(super) const MAX_NAME: i64 = 256;
 

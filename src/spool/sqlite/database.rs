@@ -4,7 +4,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
 use crate::failpoints::Failpoint;
 use crate::spool::SpoolError;
@@ -21,6 +21,9 @@ const KIND: FileKind = FileKind {
 
 /// The tables that were added to version 1 of the schema.
 const ALERT_TABLES: &str = include_str!("alerts.sql");
+
+/// In a spool that was moved away. Its rows are still there, and of no use.
+pub(super) const MOVED: &str = "CREATE TABLE moved (destination TEXT NOT NULL) STRICT";
 
 /// The size to which a checkpoint truncates the write-ahead log, in bytes. Keys are hashes, so each delivery changes another page of
 /// their index: in a longer log more changes of one page are copied into the file at once.
@@ -57,8 +60,14 @@ impl Database {
         }
     }
 
-    /// Opens the file for writing, and creates it if it is missing.
+    /// Opens the file for writing, and creates it if it is missing. Fails if the spool was moved away.
     pub(in crate::spool) fn open(path: &Path) -> Result<Self, SpoolError> {
+        let database = Self::open_even_if_moved(path)?;
+        check_not_moved(&database.connection, path)?;
+        Ok(database)
+    }
+
+    pub(super) fn open_even_if_moved(path: &Path) -> Result<Self, SpoolError> {
         if let Some(kind) = path.parent().and_then(network_file_system) {
             return Err(SpoolError::Network { path: path.to_owned(), kind });
         }
@@ -96,6 +105,11 @@ impl Database {
             return Err(SpoolError::sqlite(&self.path)(error));
         }
         Ok(())
+    }
+
+    /// Where the spool was moved to.
+    pub(super) fn moved_to(&self) -> Result<Option<String>, SpoolError> {
+        moved_to(&self.connection).map_err(SpoolError::sqlite(&self.path))
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -138,7 +152,26 @@ fn configure(connection: &Connection) -> rusqlite::Result<()> {
 
 /// Opens the file for reading while a relay may be running. `None`: there is no file, or nothing was ever stored in it.
 pub(super) fn open_to_read(path: &Path) -> Result<Option<Connection>, SpoolError> {
-    KIND.open_to_read(path).map_err(|error| SpoolError::open(path, error))
+    let opened = KIND.open_to_read(path).map_err(|error| SpoolError::open(path, error))?;
+    if let Some(connection) = &opened {
+        check_not_moved(connection, path)?;
+    }
+    Ok(opened)
+}
+
+fn moved_to(connection: &Connection) -> rusqlite::Result<Option<String>> {
+    let has_mark = connection.table_exists(None, "moved")?;
+    if !has_mark {
+        return Ok(None);
+    }
+    connection.query_row("SELECT destination FROM moved", [], |row| row.get(0)).optional()
+}
+
+fn check_not_moved(connection: &Connection, path: &Path) -> Result<(), SpoolError> {
+    match moved_to(connection).map_err(SpoolError::sqlite(path))? {
+        None => Ok(()),
+        Some(to) => Err(SpoolError::MovedTo { spool: path.display().to_string(), to }),
+    }
 }
 
 #[cfg(test)]

@@ -7,10 +7,12 @@ mod lock;
 mod reader;
 mod rows;
 mod statements;
+mod transfer;
 mod unreadable;
 
 pub(super) use database::{Database, SCHEMA_VERSION};
 pub(super) use reader::SqliteReader;
+pub(super) use transfer::{SqliteSide, finish_file};
 
 use std::path::PathBuf;
 

@@ -2,6 +2,7 @@
 
 mod broken_promises;
 mod commands;
+mod migrate;
 mod shards;
 mod takeover;
 mod texts;
