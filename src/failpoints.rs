@@ -51,6 +51,12 @@ pub enum Failpoint {
     WriteWithoutTheFence,
     /// A commit that PostgreSQL did not answer counts as done.
     TakeUnknownCommitsForDone,
+    /// A commit that PostgreSQL did not answer counts as failed.
+    TakeUnknownCommitsForFailed,
+    /// PostgreSQL answers a commit before it is on disk.
+    CommitAsynchronously,
+    /// The ids of each owner's deliveries begin anew.
+    RestartIds,
     /// The lease of a spool in PostgreSQL counts from the answer to its renewal.
     CountTheLeaseFromTheAnswer,
     /// A relay begins attempts at once after it has taken the spool of one that ended uncleanly.

@@ -11,6 +11,7 @@ use tokio_postgres::{Row, Statement};
 
 use super::shard::Shard;
 use crate::config::PostgresConfig;
+use crate::failpoints::Failpoint;
 use crate::postgres::{self, PostgresError, Session};
 
 /// Time limit for one request. After it the connection is dropped: how the request ended is unknown.
@@ -35,8 +36,9 @@ impl Connection {
         let session = postgres::connect(config, within).await?;
         let connection = Self { session, statements: Mutex::default() };
         // The values that a database or a role sets can lose commits, or choose plans that read whole tables while statistics are old.
+        let synchronous = if Failpoint::CommitAsynchronously.is_enabled() { "off" } else { "on" };
         let settings = format!(
-            "SET search_path TO \"{}\"; SET synchronous_commit TO on; SET statement_timeout TO 0; SET lock_timeout TO 0; \
+            "SET search_path TO \"{}\"; SET synchronous_commit TO {synchronous}; SET statement_timeout TO 0; SET lock_timeout TO 0; \
              SET enable_seqscan TO off; SET enable_hashjoin TO off; SET enable_mergejoin TO off; \
              SET plan_cache_mode TO force_generic_plan; SET jit TO off; \
              SET idle_in_transaction_session_timeout TO '10s'; SET default_transaction_isolation TO 'read committed'",

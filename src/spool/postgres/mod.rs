@@ -186,7 +186,11 @@ impl Store for PostgresStore {
             let (last_dead_letter, last_row) = connection.last_ids().await?;
             Ok(StoreContents {
                 last_dead_letter,
-                last_row: RowId(last_row.max(self.ownership.last_row())),
+                last_row: if Failpoint::RestartIds.is_enabled() {
+                    RowId(0)
+                } else {
+                    RowId(last_row.max(self.ownership.last_row()))
+                },
                 usage: connection.usage().await?,
                 requests: connection.count_requests().await?,
                 next_due_request: connection.next_due_request().await?,
@@ -274,7 +278,8 @@ impl Store for PostgresStore {
             Ok::<_, SpoolError>((connection, number))
         })?;
         self.connection = Some(connection);
-        Ok(number == Some(self.number) || Failpoint::TakeUnknownCommitsForDone.is_enabled())
+        let is_stored = number == Some(self.number) && !Failpoint::TakeUnknownCommitsForFailed.is_enabled();
+        Ok(is_stored || Failpoint::TakeUnknownCommitsForDone.is_enabled())
     }
 
     fn give_up(&mut self, is_clean: bool) {

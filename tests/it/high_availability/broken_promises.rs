@@ -4,11 +4,12 @@
 use std::time::Duration;
 
 use regards_relay::failpoints::{Failpoint, VARIABLE};
+use serde_json::Value;
 
 use super::{LONG, Pair, ROUTES, address, wait_for_standby};
 use crate::configuration::Edit;
 use crate::support::proxy::{Fault, Interception};
-use crate::support::{Answer, Home, Proxy, Relay, Response, Services, until};
+use crate::support::{Answer, Home, Postgres, Proxy, Relay, Response, Services, until};
 
 /// Fewer than the first prefetch of a source.
 const MESSAGES: usize = 10;
@@ -17,6 +18,9 @@ const MESSAGES: usize = 10;
 const UNCLEAN_PAUSE: i128 = 2_000;
 /// A taker on a busy machine may need all of that time to start.
 const MOST_TAKEOVERS: usize = 10;
+
+/// A crash of the database may lose nothing by chance.
+const MOST_CRASHES: usize = 10;
 
 /// How often something is tried that lasts for a few seconds: on a busy machine, no event may come in them.
 const MOST_RUNS: usize = 3;
@@ -160,6 +164,108 @@ async fn a_lost_commit_that_is_taken_for_done_is_noticed() {
     if !is_without_failpoints() {
         let stored = stored_after(Fault::CutRequest, 3, Some(Failpoint::TakeUnknownCommitsForDone)).await;
         assert!(stored < 60, "{stored}");
+    }
+}
+
+/// Redrives a dead letter by a transaction whose answer is lost. Returns how many were redriven, as the command says.
+async fn redriven_without_an_answer(failpoint: Option<Failpoint>) -> u64 {
+    let (mut pair, proxy) = Pair::behind_proxy(LONG).await;
+    let home = &pair.homes[0];
+    let relay = start(home, failpoint);
+    relay.wait_until_ready().await;
+    pair.broken.answers(|_| Answer::Status(400));
+    pair.broken.come_back().await;
+    pair.regards.publish(&Response::new("t", "refused", "GRANTED")).await;
+    until("a dead letter", async || match home.dead_letters().len() {
+        1 => Ok(()),
+        found => Err(found.to_string()),
+    })
+    .await;
+    pair.broken.answers(|_| Answer::Status(200));
+    proxy.intercept(Interception { fault: Fault::CutAnswer, ..COMMIT });
+    let redriven: Value = serde_json::from_str(&home.does(&["dead-letters", "redrive", "--json"])).expect("JSON");
+    proxy.wait_until_intercepted().await;
+    if failpoint.is_none() {
+        pair.broken.wait_for_accepted(1).await;
+        relay.stop().await;
+    }
+    redriven["redriven"].as_u64().expect("a number")
+}
+
+#[tokio::test]
+async fn a_redrive_whose_answer_is_lost_counts() {
+    assert_eq!(redriven_without_an_answer(None).await, 1);
+}
+
+#[tokio::test]
+async fn a_stored_commit_that_is_taken_for_failed_is_noticed() {
+    if !is_without_failpoints() {
+        assert_eq!(redriven_without_an_answer(Some(Failpoint::TakeUnknownCommitsForFailed)).await, 0);
+    }
+}
+
+/// Kills the database after the relay has acknowledged messages, at most so often. Returns how many of their deliveries are not stored.
+async fn lost_with_the_database(crashes: usize, failpoint: Option<Failpoint>) -> usize {
+    let services = Services::private(&["postgres"]).await;
+    let admin = Postgres::as_admin(services.services());
+    // What is not written at the commit is written late: each full page of the log, and the last one after a while.
+    for setting in ["wal_writer_delay = '10s'", "wal_buffers = '16MB'", "full_page_writes = off"] {
+        admin.execute(&format!("ALTER SYSTEM SET {setting}")).await.expect("a setting");
+    }
+    services.kill("postgres").await;
+    services.start("postgres").await;
+    let at = address(services.services(), services.services().postgres_port(), "sslmode=require");
+    let pair = Pair::with(services.services(), &at, LONG).await;
+    let relay = start(&pair.homes[0], failpoint);
+    relay.wait_until_ready().await;
+    // Failed attempts would write, too.
+    pair.homes[0].does(&["pause", "--sink", "broken"]);
+    for published in 1..=crashes {
+        pair.publish(published..=published).await;
+        pair.regards.wait_until_acknowledged().await;
+        services.kill("postgres").await;
+        services.start("postgres").await;
+        let stored = usize::try_from(pair.deliveries_of_broken().await).expect("a count");
+        if stored < 2 * published {
+            return 2 * published - stored;
+        }
+        relay.wait_until_ready().await;
+    }
+    0
+}
+
+#[tokio::test]
+async fn what_is_acknowledged_survives_the_death_of_the_database() {
+    assert_eq!(lost_with_the_database(2, None).await, 0);
+}
+
+#[tokio::test]
+async fn a_commit_that_is_not_on_disk_is_noticed() {
+    if !is_without_failpoints() {
+        assert!(lost_with_the_database(MOST_CRASHES, Some(Failpoint::CommitAsynchronously)).await > 0);
+    }
+}
+
+/// Two owners store deliveries, one after the other. Returns how many are stored, of 40.
+async fn stored_by_two_owners(failpoint: Option<Failpoint>) -> i64 {
+    let pair = Pair::with_long_lease().await;
+    for (home, status) in pair.homes.iter().zip(["GRANTED", "SUCCESS"]) {
+        let relay = start(home, failpoint);
+        relay.wait_until_ready().await;
+        for request in 0..20 {
+            pair.regards.publish(&Response::new("t", &format!("request {request}"), status)).await;
+        }
+        pair.regards.wait_until_acknowledged().await;
+        relay.stop().await;
+    }
+    pair.deliveries_of_broken().await
+}
+
+#[tokio::test]
+async fn ids_that_begin_anew_are_noticed() {
+    assert_eq!(stored_by_two_owners(None).await, 40);
+    if !is_without_failpoints() {
+        assert!(stored_by_two_owners(Some(Failpoint::RestartIds)).await < 40);
     }
 }
 

@@ -128,6 +128,9 @@ fn caught(failpoint: Failpoint) -> Option<(Drill, &'static str)> {
         | Failpoint::TrustTheWallClock
         | Failpoint::WriteWithoutTheFence
         | Failpoint::TakeUnknownCommitsForDone
+        | Failpoint::TakeUnknownCommitsForFailed
+        | Failpoint::CommitAsynchronously
+        | Failpoint::RestartIds
         | Failpoint::CountTheLeaseFromTheAnswer
         | Failpoint::BeginBeforeOldAttemptsEnd
         | Failpoint::LeaveOldTransactionsOpen => return None,
