@@ -1,10 +1,14 @@
 //! Fills the queue before a measurement.
 
+use std::time::Duration;
+
 use super::case::{Case, STATUSES, TENANTS};
 use super::support::{Regards, Response};
 
 /// Unconfirmed publishes at a time.
 const BATCH: u64 = 10_000;
+/// The time between two batches of a steady load.
+const BETWEEN_BATCHES: Duration = Duration::from_millis(20);
 /// So many requests are open at a time in a load of pairs: more than are in flight, so that no event waits for another one of its request.
 const OPEN_REQUESTS: u64 = 5_000;
 
@@ -15,6 +19,19 @@ pub async fn fill(regards: &Regards, case: Case, events: u64) {
         let end = (next + BATCH).min(events);
         let batch: Vec<Response> = (next..end).map(response).collect();
         regards.publish_all(&batch).await;
+        next = end;
+    }
+}
+
+/// Publishes that many events at this rate, in events per second.
+pub async fn fill_steadily(regards: &Regards, events: u64, rate: u64) {
+    let mut ticks = tokio::time::interval(BETWEEN_BATCHES);
+    let batch = (rate * u64::try_from(BETWEEN_BATCHES.as_millis()).expect("it fits") / 1_000).max(1);
+    let mut next = 0;
+    while next < events {
+        ticks.tick().await;
+        let end = (next + batch).min(events);
+        regards.publish_all(&(next..end).map(response).collect::<Vec<_>>()).await;
         next = end;
     }
 }

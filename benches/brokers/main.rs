@@ -2,7 +2,8 @@
 //!
 //! Each case starts with a filled queue and empty topics, and is measured from the first to the last record in Kafka. The cases
 //! take turns, from the second round on in random order, so that neither changes of the machine nor leftovers of a case favour
-//! one. Further measurements: latency at half of the possible rate, speed of the spool, and start, rest and stop of the relay.
+//! one. Further measurements: latency, and the cost of the spool's store, at half of the possible rate; speed of the spool; and
+//! start, rest and stop of the relay.
 //!
 //! `BENCH_EVENTS` (100,000), `BENCH_ROUNDS` (5), `BENCH_BACKLOG` (200,000), `BENCH_JOURNAL` (10,000,000) and `BENCH_CASES` (all: `baseline,one,…`) make it shorter
 //! or longer. `BENCH_JSON` is a file for the table as JSON, `BENCH_PROFILES` a directory for profiles of `perf`.
@@ -39,6 +40,8 @@ use store::Store;
 use table::{Line, Table};
 
 const LATENCY: &str = "latency";
+/// What the store of the spool costs while all sinks are healthy, at half of the possible rate.
+const STEADY: [(Case, &str); 2] = [(Case::One, "one-steady"), (Case::WithPostgres, "steady-postgres")];
 /// Events of the run that finds the possible rate while others are published.
 const TO_FIND_THE_RATE: u64 = 30_000;
 /// Spooled deliveries of the spool's benchmark.
@@ -67,6 +70,7 @@ async fn measure() {
     let compared = Case::ALL.into_iter().filter(|case| case.base() != *case);
     let mut bases: Vec<_> = compared.map(|case| (case.name(), case.base().name())).collect();
     bases.push((backlog::name(Store::Postgres), backlog::name(Store::Sqlite)));
+    bases.push((STEADY[1].1, STEADY[0].1));
     let mut table = Table::default();
     let mut half = None;
     for round in 1..=rounds {
@@ -83,10 +87,7 @@ async fn measure() {
             add(case.name(), run::throughput(case, events, Filled::Before).await);
         }
         if wanted.has(LATENCY) {
-            let rate = match half {
-                Some(rate) => rate,
-                None => *half.insert(half_rate().await),
-            };
+            let rate = rate_of(&mut half).await;
             let mut cases = [Case::Baseline, Case::One];
             if round % 2 == 0 {
                 cases.reverse();
@@ -94,6 +95,14 @@ async fn measure() {
             for case in cases {
                 add(case.name(), run::latency(case, rate).await);
             }
+        }
+        let mut steady = STEADY;
+        if round % 2 == 0 {
+            steady.reverse();
+        }
+        for (case, name) in steady.into_iter().filter(|(_, name)| wanted.has(name)) {
+            let rate = rate_of(&mut half).await;
+            add(name, run::throughput(case, events, Filled::Steadily(rate)).await);
         }
         let mut stores = Store::ALL;
         if round % 2 == 0 {
@@ -111,13 +120,21 @@ async fn measure() {
     }
     println!("\n{rounds} rounds of {events} events\n{}", table.text(&bases));
     if let Some(rate) = half {
-        println!("latency from being published to being in Kafka, at {rate} events/s");
+        println!("latency is from being published to being in Kafka; it and the steady cases are at {rate} events/s");
     }
     if let Some(file) = std::env::var_os("BENCH_JSON") {
         let json = serde_json::json!({
             "events": events, "latencyRate": half, "measured": table.json(&bases),
         });
         std::fs::write(file, format!("{json:#}\n")).expect("written");
+    }
+}
+
+/// The half rate, which is found once.
+async fn rate_of(half: &mut Option<u64>) -> u64 {
+    match half {
+        Some(rate) => *rate,
+        None => *half.insert(half_rate().await),
     }
 }
 
@@ -145,7 +162,8 @@ impl Wanted {
     fn check(&self) {
         let cases = Case::ALL.map(Case::name);
         let backlogs = Store::ALL.map(backlog::name);
-        let known = [cases.as_slice(), &backlogs, &[LATENCY, trace::NAME, footprint::NAME]].concat();
+        let steady = STEADY.map(|(_, name)| name);
+        let known = [cases.as_slice(), &backlogs, &steady, &[LATENCY, trace::NAME, footprint::NAME]].concat();
         for name in self.0.split(',').filter(|name| !name.is_empty()) {
             assert!(known.contains(&name), "BENCH_CASES: there is no {name}; there are {}", known.join(", "));
         }

@@ -102,8 +102,10 @@ impl Stage {
 pub enum Filled {
     /// Before the process starts, which then has the whole machine.
     Before,
-    /// While the process runs.
+    /// While the process runs, as fast as possible.
     Meanwhile,
+    /// While the process runs, at this rate in events per second: what the process and the broker do in one go varies less.
+    Steadily(u64),
 }
 
 /// Measures the throughput of a case with this number of events.
@@ -121,6 +123,7 @@ pub async fn throughput(case: Case, events: u64, filled: Filled) -> Vec<(&'stati
     let course = match filled {
         Filled::Before => course.await,
         Filled::Meanwhile => tokio::join!(course, load::fill(&stage.regards, case, events)).0,
+        Filled::Steadily(rate) => tokio::join!(course, load::fill_steadily(&stage.regards, events, rate)).0,
     };
     let memory = process.peak();
     drop(carrier);
