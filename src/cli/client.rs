@@ -1,6 +1,7 @@
 //! How a command reaches the relay: over its control socket, or through the database of the spool, where [`remote`] does it. If no relay
 //! runs, the command opens the spool itself.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::ops::Deref;
 use std::sync::Arc;
@@ -107,13 +108,10 @@ pub(super) struct JobPart {
 }
 
 impl JobPart {
-    /// The same for each shard; `total` is that of all.
+    /// The same for each shard. The `total` of all is shown with the first.
     pub(super) fn of_all_shards(target: &Target, request: &JobRequest, total: u64) -> anyhow::Result<Vec<Self>> {
-        let shards = target.spool.shards()?;
-        let (first, others) = (total, 0);
-        let totals = std::iter::once(first).chain(std::iter::repeat(others));
-        let part = |(shard, total)| Self { shard, request: request.clone(), total };
-        Ok(shards.into_iter().zip(totals).map(part).collect())
+        let part = |(place, shard)| Self { shard, request: request.clone(), total: if place == 0 { total } else { 0 } };
+        Ok(target.spool.shards()?.into_iter().enumerate().map(part).collect())
     }
 }
 
@@ -245,7 +243,10 @@ impl OfflineSpool {
         let dead_letters = DeadLettersConfig { keep: None, max_size: u64::MAX, to: None };
         let open = |shard| spool::Spool::open(&target.spool_config.of_shard(shard), &dead_letters).map(Arc::new);
         let spool = spool::OpenShards::new(open(UNDIVIDED)?);
-        for shard in target.config.iter().flat_map(Config::shards).filter(|shard| *shard != UNDIVIDED) {
+        // Also those that are no longer in the configuration.
+        let mut shards: BTreeSet<_> = target.spool.shards()?.into_iter().map(|shard| shard.source).collect();
+        shards.extend(target.config.iter().flat_map(Config::shards).map(str::to_owned));
+        for shard in shards.iter().filter(|shard| *shard != UNDIVIDED) {
             spool.add(open(shard)?);
         }
         let runtime =

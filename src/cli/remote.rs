@@ -44,6 +44,9 @@ pub(super) fn request(
     let mut waiting = Waiting::new();
     loop {
         let states = client.steps(command)?;
+        if states.len() != steps.len() {
+            return Err(anyhow!("the command is no longer in the database: somebody has removed it, or a shard of it"));
+        }
         let mut responses = Vec::with_capacity(states.len());
         for state in &states {
             let Some(answer) = &state.answer else { break };

@@ -59,7 +59,9 @@ pub use reader::{
     BacklogSummary, DeadLetterFilter, DeadLetterSummary, DeadLetters, DeliveryFilter, ListedDelivery, OverdueRequest,
     ShardName, SpoolReader, StoredDeadLetter, WatchedBy,
 };
-pub use remote_commands::{CommandClient, CommandQueue, NewCommand, NewStep, RemoteJob, StepEnd, StepState, TakenStep};
+pub use remote_commands::{
+    CommandClient, CommandQueue, NewCommand, NewStep, RemoteJob, StepEnd, StepState, TakenStep, WantedSteps,
+};
 pub use request::{
     DueKind, DueRequests, RequestCount, RequestEvent, RequestId, RequestLimits, RequestLosses, RequestState,
     RequestStep, Watch, WatchedRequest,

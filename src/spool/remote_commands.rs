@@ -56,6 +56,18 @@ pub struct TakenStep {
     pub request: String,
 }
 
+/// Which steps a relay takes.
+#[derive(Debug)]
+pub struct WantedSteps<'a> {
+    /// Those for these shards, which it has.
+    pub shards: &'a [String],
+    /// Of jobs at most so many.
+    pub most_jobs: usize,
+    /// Those that it has taken: others that it has by the database are taken again, because the answer was lost.
+    pub taken: &'a [(i64, i32)],
+    pub interrupted: &'a str,
+}
+
 #[derive(Debug)]
 pub struct StepEnd {
     pub command: i64,
@@ -118,17 +130,15 @@ impl CommandQueue {
         }
     }
 
-    /// Takes the steps that are to be done now for these shards, which this relay has; of jobs at most so many. Those that an owner before
-    /// had begun get the answer `interrupted`. After an error it connects anew.
+    /// Takes the steps that are to be done now. Those that an owner before had begun get the answer `interrupted`. After an error it connects
+    /// anew.
     pub async fn take(
         &mut self,
         instances: &Instances,
-        shards: &[String],
-        most_jobs: usize,
-        interrupted: &str,
+        wanted: &WantedSteps<'_>,
     ) -> Result<Vec<TakenStep>, SpoolError> {
         match &mut self.0 {
-            Some(queue) => queue.take(instances, shards, most_jobs, interrupted).await,
+            Some(queue) => queue.take(instances, wanted).await,
             None => Ok(Vec::new()),
         }
     }

@@ -15,7 +15,7 @@ use super::{Command, Response};
 use crate::config::StoreConfig;
 use crate::delivery::LogLimiter;
 use crate::relay::{Handle, Job, JobRequest};
-use crate::spool::{CommandQueue, OpenShards, Progress, SpoolError, StepEnd, TakenStep};
+use crate::spool::{CommandQueue, OpenShards, Progress, SpoolError, StepEnd, TakenStep, WantedSteps};
 use crate::tasks::{self, TaskKind};
 
 const INTERRUPTED: &str = "the relay that did it has stopped or was replaced; its changes until then are kept: run the command again for the rest";
@@ -41,13 +41,15 @@ struct Remote {
     relay: Handle,
     steps: FuturesUnordered<BoxFuture<'static, StepEnd>>,
     jobs: Vec<RunningJob>,
-    /// Steps whose ends are not written yet.
+    /// Those that were begun, until their ends are written.
+    taken: Vec<(i64, i32)>,
     ended: Vec<StepEnd>,
 }
 
 async fn run(queue: CommandQueue, relay: Handle) {
     let spool = relay.stats().spool_opened().await;
-    let mut remote = Remote { queue, relay, steps: FuturesUnordered::new(), jobs: Vec::new(), ended: Vec::new() };
+    let mut remote =
+        Remote { queue, relay, steps: FuturesUnordered::new(), jobs: Vec::new(), taken: Vec::new(), ended: Vec::new() };
     let trouble_log = LogLimiter::default();
     loop {
         tokio::select! {
@@ -71,7 +73,9 @@ impl Remote {
     async fn talk(&mut self, spool: &OpenShards) -> Result<(), SpoolError> {
         while let Some(end) = self.ended.last() {
             self.queue.end(end).await?;
+            let step = (end.command, end.step);
             self.ended.pop();
+            self.taken.retain(|taken| *taken != step);
         }
         for job in &self.jobs {
             if !self.queue.report(job.step, job.progress.done()).await? {
@@ -89,7 +93,8 @@ impl Remote {
         let most_jobs = MAX_JOBS.saturating_sub(self.jobs.len());
         let instances = Arc::clone(self.relay.stats().instances());
         let interrupted = answer(&Response::Failed(INTERRUPTED.to_owned()));
-        for step in self.queue.take(&instances, &shards, most_jobs, &interrupted).await? {
+        let wanted = WantedSteps { shards: &shards, most_jobs, taken: &self.taken, interrupted: &interrupted };
+        for step in self.queue.take(&instances, &wanted).await? {
             self.begin(step, spool);
         }
         Ok(())
@@ -98,6 +103,7 @@ impl Remote {
     fn begin(&mut self, step: TakenStep, spool: &OpenShards) {
         let shard = spool.named(&step.source);
         let TakenStep { command, step, request, source } = step;
+        self.taken.push((command, step));
         let relay = self.relay.clone();
         let work: BoxFuture<'static, Result<Response, String>> = match (parse(&request), shard) {
             (Ok(Command::Job { job: request, detach }), Some(shard)) => {

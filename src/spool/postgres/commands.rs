@@ -11,7 +11,7 @@ use super::{CONNECT_TIMEOUT, runtime};
 use crate::config::PostgresConfig;
 use crate::spool::SpoolError;
 use crate::spool::instances::Instances;
-use crate::spool::remote_commands::{NewCommand, RemoteJob, StepEnd, StepState, TakenStep};
+use crate::spool::remote_commands::{NewCommand, RemoteJob, StepEnd, StepState, TakenStep, WantedSteps};
 
 /// The channel that announces a command. The payload is the schema of the spool: channels belong to a database.
 const ASKED: &str = "regards_relay_commands";
@@ -20,9 +20,10 @@ const MAX_OPEN: i64 = 64;
 
 /// Commands whose client is there, or has not to be there.
 const IS_WANTED: &str = "(NOT stopped AND (seen_at IS NULL OR seen_at > clock_timestamp() - interval '15 seconds'))";
-/// Answers are kept so long for people who look into the tables.
+/// Answers are kept so long for people who look into the tables. Of a command whose client is gone, nobody answers what was not begun.
 const FORGET: &str = "DELETE FROM commands WHERE asked_at < clock_timestamp() - interval '1 day' \
-                      AND NOT EXISTS (SELECT 1 FROM command_steps WHERE command = id AND answer IS NULL)";
+                      AND (seen_at < clock_timestamp() - interval '1 day' \
+                      OR NOT EXISTS (SELECT 1 FROM command_steps WHERE command = id AND answer IS NULL))";
 
 pub(in crate::spool) struct PostgresCommandClient {
     schema: String,
@@ -149,11 +150,13 @@ impl PostgresCommandQueue {
     pub(in crate::spool) async fn take(
         &mut self,
         instances: &Instances,
-        shards: &[String],
-        most_jobs: usize,
-        interrupted: &str,
+        wanted: &WantedSteps<'_>,
     ) -> Result<Vec<TakenStep>, SpoolError> {
         let Some(instance) = instances.registered() else { return Ok(Vec::new()) };
+        let forget = "UPDATE command_steps SET epoch = NULL FROM shards WHERE shards.shard = command_steps.shard \
+                      AND answer IS NULL AND command_steps.epoch = shards.epoch AND owner = $1 \
+                      AND NOT EXISTS (SELECT 1 FROM unnest($2::bigint[], $3::integer[]) taken (command, step) \
+                      WHERE taken.command = command_steps.command AND taken.step = command_steps.step)";
         let interrupt = "UPDATE command_steps SET answer = $2 WHERE answer IS NULL AND command IN \
                          (SELECT command FROM command_steps begun JOIN shards USING (shard) \
                          WHERE answer IS NULL AND begun.epoch < shards.epoch AND owner = $1)";
@@ -170,10 +173,17 @@ impl PostgresCommandQueue {
              AND command_steps.command = ready.command AND command_steps.step = ready.step \
              RETURNING command_steps.command, command_steps.step, source, request"
         );
-        let most_jobs = i64::try_from(most_jobs).unwrap_or(i64::MAX);
+        let WantedSteps { shards, most_jobs, taken, interrupted } = wanted;
+        let most_jobs = i64::try_from(*most_jobs).unwrap_or(i64::MAX);
+        let (commands, steps): (Vec<i64>, Vec<i32>) = taken.iter().copied().unzip();
         self.request(async |connection| {
-            let [_, taken] = connection
-                .pipeline([(interrupt, &[&instance, &interrupted]), (&take, &[&instance, &shards, &most_jobs])])
+            let taken: &Values<'_> = &[&instance, &commands, &steps];
+            let [.., taken] = connection
+                .pipeline([
+                    (interrupt, &[&instance, interrupted]),
+                    (forget, taken),
+                    (&take, &[&instance, shards, &most_jobs]),
+                ])
                 .await?;
             Ok(connection.decode(&taken, |row| {
                 Ok(TakenStep {

@@ -12,7 +12,7 @@ CREATE TABLE commands (
 CREATE TABLE command_steps (
     command bigint NOT NULL REFERENCES commands ON DELETE CASCADE,
     step integer NOT NULL,
-    shard smallint NOT NULL REFERENCES shards,
+    shard smallint NOT NULL REFERENCES shards ON DELETE CASCADE,
     request text NOT NULL,        -- JSON
     total bigint NOT NULL,        -- how many dead letters or deliveries it is about
     done bigint NOT NULL DEFAULT 0,

@@ -44,6 +44,17 @@ async fn make_dead_letters(pair: &mut Pair, home: &Home, count: usize) {
     }
 }
 
+/// Waits until a relay does a step.
+async fn wait_until_begun(pair: &Pair) {
+    until("a relay to begin", async || {
+        match pair.number("SELECT count(*) FROM $.command_steps WHERE answer IS NULL AND epoch IS NOT NULL").await {
+            1 => Ok(()),
+            _ => Err("none".to_owned()),
+        }
+    })
+    .await;
+}
+
 fn shards_of(ids: &[i64]) -> BTreeSet<i64> {
     ids.iter().map(|id| id / 1_000_000_000).collect()
 }
@@ -92,6 +103,27 @@ async fn a_machine_without_a_relay_commands_all_shards() {
     for relay in [first, second] {
         relay.stop().await;
     }
+}
+
+/// The relay has taken a step, and the answer that says so was lost.
+#[tokio::test]
+async fn a_step_that_was_taken_without_an_answer_is_done() {
+    let pair = Pair::with_long_lease().await;
+    let relay = pair.homes[0].start_ready().await;
+    let command = pair.number("INSERT INTO $.commands (seen_at) VALUES (NULL) RETURNING id").await;
+    let request = serde_json::json!({ "pause": { "sink": "healthy" } });
+    pair.sql(&format!(
+        "INSERT INTO $.command_steps (command, step, shard, request, total, epoch) \
+         SELECT {command}, 0, shard, '{request}', 0, epoch FROM $.shards"
+    ))
+    .await;
+    wait_until_paused(&[&relay], true).await;
+    until("the answer", async || match pair.sql("SELECT answer FROM $.command_steps").await {
+        answer if answer == "\"done\"" => Ok(()),
+        answer => Err(answer),
+    })
+    .await;
+    relay.stop().await;
 }
 
 #[tokio::test]
@@ -156,21 +188,14 @@ async fn a_standby_commands_the_owner_and_a_job_ends_with_its_client() {
     };
     until("its answer", ended).await;
     let mut client = beside_standby.begin(&redrive, Stdio::null());
-    until("the job to begin", async || if jobs().is_empty() { Err("none".to_owned()) } else { Ok(()) }).await;
+    wait_until_begun(&pair).await;
     client.kill().expect("it runs");
     client.wait().expect("it ends");
     until("the job to end", ended).await;
 
     // A job whose relay crashes is no success.
     let client = beside_standby.begin_failing(&redrive);
-    until("the job to begin", async || if jobs().is_empty() { Err("none".to_owned()) } else { Ok(()) }).await;
-    until("the owner to do it", async || {
-        match pair.number("SELECT count(*) FROM $.command_steps WHERE answer IS NULL AND epoch IS NOT NULL").await {
-            1 => Ok(()),
-            _ => Err("not yet".to_owned()),
-        }
-    })
-    .await;
+    wait_until_begun(&pair).await;
     owner.kill();
     pair.sql("UPDATE $.shards SET expires_at = clock_timestamp()").await;
     let ended = tokio::task::spawn_blocking(|| client.wait_with_output()).await.expect("no panic").expect("output");
@@ -181,7 +206,9 @@ async fn a_standby_commands_the_owner_and_a_job_ends_with_its_client() {
     standby.stop().await;
 
     // Without a relay, the command has the spool itself. It gives the schema of an earlier version what that lacks.
-    pair.sql("DROP TABLE $.command_steps, $.commands; UPDATE $.schema_version SET version = 2").await;
-    assert_eq!(beside_standby.does(&["dead-letters", "purge", "--yes"]), "4 dead letters purged");
+    pair.sql("DROP TABLE $.command_steps, $.commands, $.migration; UPDATE $.schema_version SET version = 2").await;
+    let purged = beside_standby.does(&["dead-letters", "purge", "--yes"]);
+    // The first of a redrive is not held up by its rate: it may be on its way.
+    assert!(["3 dead letters purged", "4 dead letters purged"].contains(&purged.as_str()), "{purged}");
     assert_eq!(pair.sql("SELECT version, to_regclass('$.commands') IS NOT NULL FROM $.schema_version").await, "3|t");
 }
