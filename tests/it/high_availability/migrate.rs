@@ -126,7 +126,8 @@ async fn a_move_can_be_begun_again_whatever_interrupts_it() {
     home.write_routes(&in_postgres());
     // Killed later and later, until it is faster.
     let killed = async |to: &str| {
-        for wait in (0..500).map(|round| Duration::from_millis(20 * round)) {
+        // A busy machine may need long for it.
+        for wait in (0..50).map(|round| Duration::from_millis(10).mul_f64(1.2_f64.powi(round))) {
             let mut command = home.begin(&["spool", "migrate", "--to", to], Stdio::null());
             tokio::time::sleep(wait).await;
             if let Some(status) = command.try_wait().expect("a process") {
