@@ -23,14 +23,10 @@ pub(super) struct Step {
     pub(super) total: u64,
 }
 
-/// Whether a relay shares the spool, so that it is to be asked.
-fn has_relay(target: &Target) -> anyhow::Result<bool> {
-    Ok(target.spool.instances()?.iter().any(Instance::is_relay))
-}
-
 /// The way to the relays of a spool that several machines can reach. None: there is none, or the spool is a file.
 pub(super) fn connect(target: &Target) -> anyhow::Result<Option<CommandClient>> {
-    if has_relay(target)? { Ok(CommandClient::connect(&target.spool_config.store)?) } else { Ok(None) }
+    let has_relay = target.spool.instances()?.iter().any(Instance::is_relay);
+    if has_relay { Ok(CommandClient::connect(&target.spool_config.store)?) } else { Ok(None) }
 }
 
 /// Asks the owners of the shards, one after the other, and waits for all answers. `progress` gets the number done so far.
@@ -41,7 +37,7 @@ pub(super) fn request(
     mut progress: impl FnMut(u64),
 ) -> anyhow::Result<Vec<Response>> {
     let command = send(client, job, steps, false)?;
-    let mut waiting = Waiting::new();
+    let mut timeout = TakeoverTimeout::new();
     loop {
         let states = client.steps(command)?;
         if states.len() != steps.len() {
@@ -59,7 +55,7 @@ pub(super) fn request(
         match states.get(responses.len()) {
             None => return Ok(responses),
             Some(next) => {
-                if let Err(late) = waiting.check(next, responses.len()) {
+                if let Err(late) = timeout.check(next, responses.len()) {
                     client.stop(command, "")?;
                     return Err(late);
                 }
@@ -95,13 +91,13 @@ fn failure(error: &str, failed: &StepState, all: &[StepState]) -> anyhow::Error 
 }
 
 /// Since when the next step has no relay that does it.
-struct Waiting {
+struct TakeoverTimeout {
     since: Instant,
     step: usize,
     is_noted: bool,
 }
 
-impl Waiting {
+impl TakeoverTimeout {
     fn new() -> Self {
         Self { since: Instant::now(), step: 0, is_noted: false }
     }

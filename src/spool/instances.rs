@@ -118,6 +118,11 @@ impl Instances {
     }
 }
 
+/// The name of this machine.
+pub(super) fn hostname() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
 /// What to do about relays with another configuration, if there are any.
 #[must_use]
 pub fn warning(differing: &[String]) -> Option<String> {

@@ -67,7 +67,7 @@ pub use request::{
     RequestStep, Watch, WatchedRequest,
 };
 pub use shard_watch::{ShardState, ShardView, ShardWatch};
-pub use transfer::{Moved, to_postgres, to_sqlite};
+pub use transfer::{RowCounts, to_postgres, to_sqlite};
 
 use std::sync::Arc;
 use std::sync::mpsc::{self, Sender};

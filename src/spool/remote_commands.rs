@@ -109,52 +109,39 @@ impl CommandClient {
     }
 }
 
-/// The side of a relay.
-pub struct CommandQueue(Option<PostgresCommandQueue>);
+/// The side of a relay. After an error it connects anew.
+pub struct CommandQueue(PostgresCommandQueue);
 
 impl CommandQueue {
-    /// Of a spool in a file, it is always empty.
+    /// None: nothing can be asked through a file.
     #[must_use]
-    pub fn new(store: &StoreConfig) -> Self {
-        Self(match store {
+    pub fn new(store: &StoreConfig) -> Option<Self> {
+        match store {
             StoreConfig::Sqlite(_) => None,
-            StoreConfig::Postgres(config) => Some(PostgresCommandQueue::new((**config).clone())),
-        })
+            StoreConfig::Postgres(config) => Some(Self(PostgresCommandQueue::new((**config).clone()))),
+        }
     }
 
     /// Waits until there may be something new. It may be dropped.
     pub async fn wait(&mut self) {
-        match &mut self.0 {
-            Some(queue) => queue.wait().await,
-            None => std::future::pending().await,
-        }
+        self.0.wait().await;
     }
 
-    /// Takes the steps that are to be done now. Those that an owner before had begun get the answer `interrupted`. After an error it connects
-    /// anew.
+    /// Takes the steps that are to be done now. Those that an owner before had begun get the answer `interrupted`.
     pub async fn take(
         &mut self,
         instances: &Instances,
         wanted: &WantedSteps<'_>,
     ) -> Result<Vec<TakenStep>, SpoolError> {
-        match &mut self.0 {
-            Some(queue) => queue.take(instances, wanted).await,
-            None => Ok(Vec::new()),
-        }
+        self.0.take(instances, wanted).await
     }
 
     /// Notes how many are done of a step. Returns whether it goes on: its client is there, and nobody has stopped it.
-    pub async fn report(&mut self, (command, step): (i64, i32), done: u64) -> Result<bool, SpoolError> {
-        match &mut self.0 {
-            Some(queue) => queue.report((command, step), done).await,
-            None => Ok(true),
-        }
+    pub async fn report(&mut self, step: (i64, i32), done: u64) -> Result<bool, SpoolError> {
+        self.0.report(step, done).await
     }
 
     pub async fn end(&mut self, end: &StepEnd) -> Result<(), SpoolError> {
-        match &mut self.0 {
-            Some(queue) => queue.end(end).await,
-            None => Ok(()),
-        }
+        self.0.end(end).await
     }
 }

@@ -23,10 +23,7 @@ const INTERRUPTED: &str = "the relay that did it has stopped or was replaced; it
 /// Does what is asked of the relay, until the handle is dropped. None: nothing can be asked through a file.
 #[must_use]
 pub fn serve_remote(store: &StoreConfig, relay: Handle) -> Option<AbortOnDropHandle<()>> {
-    let queue = match store {
-        StoreConfig::Sqlite(_) => return None,
-        StoreConfig::Postgres(_) => CommandQueue::new(store),
-    };
+    let queue = CommandQueue::new(store)?;
     Some(AbortOnDropHandle::new(tasks::spawn(TaskKind::RemoteCommands, run(queue, relay))))
 }
 

@@ -11,7 +11,7 @@ use crate::cli::progress::Progress;
 use crate::cli::target::Target;
 use crate::cli::{InvalidInput, note, plural};
 use crate::config::{DEFAULT_SPOOL, StoreConfig};
-use crate::spool::{Moved, to_postgres, to_sqlite};
+use crate::spool::{RowCounts, to_postgres, to_sqlite};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Migrate {
@@ -50,7 +50,7 @@ impl Migrate {
             Store::Postgres => (file.display().to_string(), database.to_string()),
             Store::Sqlite => (database.to_string(), file.display().to_string()),
         };
-        let Moved { deliveries, dead_letters, requests, states, raised_alerts, was_moved } = moved;
+        let RowCounts { deliveries, dead_letters, requests, states, raised_alerts, was_moved } = moved;
         if was_moved {
             note(&format!("the spool was already moved from {from}; this is what is in {to} now:"));
         }

@@ -6,7 +6,7 @@ use tokio_postgres::Row;
 
 use super::connection::{Connection, Values};
 use crate::spool::SpoolError;
-use crate::spool::instances::{Instance, Instances, LeaseOfInstance};
+use crate::spool::instances::{Instance, Instances, LeaseOfInstance, hostname};
 
 const SHOW: &str = "UPDATE instances SET seen_at = clock_timestamp(), config_hash = $2 WHERE id = $1";
 /// The relays that have a lease, or were seen within that time in milliseconds, with their shards: of each name the last one first.
@@ -87,8 +87,4 @@ fn instances_of(seen: &[Seen]) -> Vec<Instance> {
         Some(Instance::new(last.name.clone(), leases, last.configuration))
     };
     runs.filter_map(of).collect()
-}
-
-fn hostname() -> String {
-    rustix::system::uname().nodename().to_string_lossy().into_owned()
 }

@@ -64,10 +64,11 @@ impl Open {
         let runtime = runtime()?;
         let (connection, has_tables) = runtime.block_on(async {
             let connection = Connection::open(config, CONNECT_TIMEOUT).await?;
-            let has_tables = connection.rows("SELECT to_regclass('schema_version') IS NOT NULL", &[]).await?;
-            let has_tables = connection.decode(&has_tables, |row| row.try_get(0))?.pop().unwrap_or(false);
-            let has_marks = connection.rows("SELECT to_regclass('migration') IS NOT NULL", &[]).await?;
-            if connection.decode(&has_marks, |row| row.try_get(0))?.pop().unwrap_or(false) {
+            let there = "SELECT to_regclass('schema_version') IS NOT NULL, to_regclass('migration') IS NOT NULL";
+            let there = connection.rows(there, &[]).await?;
+            let there = connection.decode(&there, |row| Ok((row.try_get(0)?, row.try_get(1)?)))?.pop();
+            let (has_tables, has_marks) = there.unwrap_or_default();
+            if has_marks {
                 Mark::check_absent(&connection, config).await?;
             }
             Ok::<_, SpoolError>((connection, has_tables))

@@ -14,7 +14,7 @@ use crate::clock::ClockBase;
 use crate::config::PostgresConfig;
 use crate::spool::SpoolError;
 use crate::spool::reader::{PAGE_BYTES, PAGE_ROWS};
-use crate::spool::transfer::{ColumnKind, Moved, Row, Table, Value};
+use crate::spool::transfer::{ColumnKind, Row, RowCounts, Table, Value};
 
 /// What is written in the schema about a move, with the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,15 +91,15 @@ impl PostgresSide {
     /// Marks the schema, so that no relay uses it from now on. Fails if one does, or if another move has begun.
     pub(in crate::spool) fn begin(&self, mark: &Mark) -> Result<(), SpoolError> {
         let found = match mark {
-            Mark::Copy(_) => self.moved()?,
-            Mark::Source(_) | Mark::Moved(_) => Moved::of([0; 5]),
+            Mark::Copy(_) => self.row_counts()?,
+            Mark::Source(_) | Mark::Moved(_) => RowCounts::of([0; 5]),
         };
         self.run(async |connection| {
             connection.batch("BEGIN; LOCK TABLE schema_version IN ACCESS EXCLUSIVE MODE").await?;
             connection.rows("SELECT shard FROM shards FOR UPDATE", &[]).await?;
             let known = Mark::read(connection).await?;
             match (&known, mark) {
-                (None, _) if found != Moved::of([0; 5]) => return Err(SpoolError::NotEmpty(self.name())),
+                (None, _) if found != RowCounts::of([0; 5]) => return Err(SpoolError::NotEmpty(self.name())),
                 (None, _) | (Some(Mark::Moved(_)), Mark::Copy(_)) => {}
                 (Some(known), mark) if known == mark => {}
                 (Some(known), _) => return Err(known.clone().error(&self.config)),
@@ -208,16 +208,16 @@ impl PostgresSide {
     }
 
     /// What is in the schema.
-    pub(in crate::spool) fn moved(&self) -> Result<Moved, SpoolError> {
+    pub(in crate::spool) fn row_counts(&self) -> Result<RowCounts, SpoolError> {
         let mut counts = [0; 5];
-        for (count, table) in counts.iter_mut().zip(Moved::tables()) {
+        for (count, table) in counts.iter_mut().zip(RowCounts::tables()) {
             let select = format!("SELECT count(*) FROM {} rows", rows_of(table));
             *count = self.run(async |connection| {
                 let rows = connection.rows_of_whole_table(&select, &[]).await?;
                 Ok(connection.decode(&rows, |row| unsigned(row, 0))?.pop().unwrap_or_default())
             })?;
         }
-        Ok(Moved::of(counts))
+        Ok(RowCounts::of(counts))
     }
 
     /// The start of due times: of this boot, if a shard has one.

@@ -10,8 +10,9 @@ use super::database::{Database, MOVED};
 use super::lock::Lock;
 use crate::clock::ClockBase;
 use crate::spool::SpoolError;
+use crate::spool::instances::hostname;
 use crate::spool::reader::{PAGE_BYTES, PAGE_ROWS};
-use crate::spool::transfer::{Moved, Row, Table, Value};
+use crate::spool::transfer::{Row, RowCounts, Table, Value};
 
 /// An unfinished copy has the name of the file with this at its end.
 const COPY: &str = ".incoming";
@@ -52,7 +53,7 @@ impl SqliteSide {
     pub(in crate::spool) fn begin(mut self) -> Result<Self, SpoolError> {
         if self.path.exists() {
             self.database = Some(Database::open_even_if_moved(&self.path)?);
-            if self.moved_to()?.is_none() && self.moved()? != Moved::of([0; 5]) {
+            if self.moved_to()?.is_none() && self.row_counts()? != RowCounts::of([0; 5]) {
                 return Err(SpoolError::NotEmpty(self.name()));
             }
         }
@@ -70,7 +71,7 @@ impl SqliteSide {
 
     /// Its path, with the name of the machine: that of another machine is another file.
     pub(in crate::spool) fn name(&self) -> String {
-        format!("{} on {}", self.path.display(), rustix::system::uname().nodename().to_string_lossy())
+        format!("{} on {}", self.path.display(), hostname())
     }
 
     fn database(&self) -> Result<&Database, SpoolError> {
@@ -140,14 +141,14 @@ impl SqliteSide {
     }
 
     /// What is in the file.
-    pub(in crate::spool) fn moved(&self) -> Result<Moved, SpoolError> {
+    pub(in crate::spool) fn row_counts(&self) -> Result<RowCounts, SpoolError> {
         let mut counts = [0; 5];
-        for (count, table) in counts.iter_mut().zip(Moved::tables()) {
+        for (count, table) in counts.iter_mut().zip(RowCounts::tables()) {
             let select = format!("SELECT count(*) FROM {}", table.name);
             let rows: i64 = self.run(|connection| connection.query_row(&select, [], |row| row.get(0)))?;
             *count = u64::try_from(rows).unwrap_or(0);
         }
-        Ok(Moved::of(counts))
+        Ok(RowCounts::of(counts))
     }
 
     pub(in crate::spool) fn clock(&self) -> Result<Option<ClockBase>, SpoolError> {
@@ -183,7 +184,7 @@ impl SqliteSide {
 }
 
 /// Gives a complete copy the name of the spool. Returns what is in the spool.
-pub(in crate::spool) fn finish_file(mut side: SqliteSide, from: &str) -> Result<Moved, SpoolError> {
+pub(in crate::spool) fn finish_file(mut side: SqliteSide, from: &str) -> Result<RowCounts, SpoolError> {
     let copy = side.copy();
     side.database = None;
     if copy.exists() {
@@ -202,7 +203,7 @@ pub(in crate::spool) fn finish_file(mut side: SqliteSide, from: &str) -> Result<
     }
     side.database = Some(database);
     tracing::debug!(file = %side.path.display(), "the spool was moved from {from}");
-    side.moved()
+    side.row_counts()
 }
 
 /// Removes a file of SQLite with what lies beside it.

@@ -23,7 +23,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::clock::WallTime;
-use crate::config::{OnCorrupt, PostgresConfig, PostgresPassword, Secret, SqliteConfig, SslMode};
+use crate::config::{OnCorrupt, PostgresConfig, PostgresPassword, Secret, SqliteConfig, SslMode, UNDIVIDED};
 use crate::event::{HeaderValue, Message, Properties, Reason, SourceName};
 use crate::net::Tls;
 use crate::rules::SinkName;

@@ -18,7 +18,7 @@ async fn orphans_are_redriven_in_order() {
     let mut subscription = spool.subscribe(other()).await.unwrap();
     let mut after = None;
     for number in [10, 11, 20, 12] {
-        let orphans = spool.reader().orphans("", "hook", after).unwrap();
+        let orphans = spool.reader().orphans(UNDIVIDED, "hook", after).unwrap();
         let (id, delivery) = orphans[0].clone();
         let delivery = delivery.unwrap();
         assert_eq!(&*delivery.message.body, format!("<{number}>").as_bytes());
@@ -32,7 +32,7 @@ async fn orphans_are_redriven_in_order() {
         );
         after = Some(id);
     }
-    assert_eq!(spool.reader().orphans("", "hook", None).unwrap().len(), 0);
+    assert_eq!(spool.reader().orphans(UNDIVIDED, "hook", None).unwrap().len(), 0);
     let counts: Vec<_> = spool.sink_usage().into_iter().map(|(sink, share)| (sink, share.count())).collect();
     assert_eq!(counts, [(sink(), 0), (other(), 5)]);
     spool.close(GRACE).await;

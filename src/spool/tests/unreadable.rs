@@ -93,7 +93,7 @@ async fn unreadable_names_do_not_stop_other_deliveries() {
 async fn an_unreadable_orphan_does_not_stop_a_redrive() {
     let setup = Setup::in_a_file();
     leave(&setup, [delivery(1, 1), delivery(2, 2)], "UPDATE deliveries SET properties = '{' WHERE id = 1").await;
-    let orphans = setup.reader().orphans("", "hook", None).unwrap();
+    let orphans = setup.reader().orphans(UNDIVIDED, "hook", None).unwrap();
     let read: Vec<_> = orphans.iter().map(|(_, delivery)| delivery.is_ok()).collect();
     assert_eq!(read, [false, true]);
 }

@@ -21,7 +21,7 @@ use table::{DEAD_LETTERS, DELIVERIES, HEADS, RAISED_ALERTS, REQUESTS, STATES};
 
 /// How many rows were moved.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Moved {
+pub struct RowCounts {
     pub deliveries: u64,
     pub dead_letters: u64,
     pub requests: u64,
@@ -32,7 +32,11 @@ pub struct Moved {
 }
 
 /// Moves the spool in `file` to the database. `progress` gets the number of rows copied so far.
-pub fn to_postgres(file: &Path, config: &PostgresConfig, mut progress: impl FnMut(u64)) -> Result<Moved, SpoolError> {
+pub fn to_postgres(
+    file: &Path,
+    config: &PostgresConfig,
+    mut progress: impl FnMut(u64),
+) -> Result<RowCounts, SpoolError> {
     let source = SqliteSide::open_existing(file)?;
     let destination = PostgresSide::open(config)?;
     let (from, to) = (source.name(), destination.name());
@@ -42,7 +46,7 @@ pub fn to_postgres(file: &Path, config: &PostgresConfig, mut progress: impl FnMu
         }
         // Only the mark of the copy may be left.
         destination.unmark(&Mark::Copy(from))?;
-        return Ok(destination.moved()?.again());
+        return Ok(destination.row_counts()?.again());
     }
     destination.begin(&Mark::Copy(from.clone()))?;
     destination.clear()?;
@@ -56,15 +60,15 @@ pub fn to_postgres(file: &Path, config: &PostgresConfig, mut progress: impl FnMu
     // The number of a shard's dead letter is none of this one's.
     let last = Some(source.last_dead_letter()?).filter(|last| *last <= DEAD_LETTERS_OF_SHARD);
     destination.set_last_dead_letter(last.unwrap_or(0).max(renumber.last_dead_letter()))?;
-    let moved = destination.moved()?;
-    compare(&from, &source.moved()?, &to, &moved)?;
+    let moved = destination.row_counts()?;
+    compare(&from, &source.row_counts()?, &to, &moved)?;
     source.mark_moved(&to)?;
     destination.unmark(&Mark::Copy(from))?;
     Ok(moved)
 }
 
 /// Moves the spool in the database, with all of its shards, to `file`.
-pub fn to_sqlite(file: &Path, config: &PostgresConfig, mut progress: impl FnMut(u64)) -> Result<Moved, SpoolError> {
+pub fn to_sqlite(file: &Path, config: &PostgresConfig, mut progress: impl FnMut(u64)) -> Result<RowCounts, SpoolError> {
     let source = PostgresSide::open(config)?;
     let destination = SqliteSide::new_copy(file)?;
     let (from, to) = (source.name(), destination.name());
@@ -92,15 +96,15 @@ fn copy_to_sqlite(
     source: &PostgresSide,
     destination: SqliteSide,
     progress: &mut impl FnMut(u64),
-) -> Result<(SqliteSide, Moved), SpoolError> {
+) -> Result<(SqliteSide, RowCounts), SpoolError> {
     let destination = destination.begin()?;
     copy(|table, after| source.page(table, after), |table, rows| destination.insert(table, &rows), progress)?;
     destination.set_clock(source.clock()?)?;
     destination.set_last_dead_letter(source.last_dead_letter()?)?;
     // Deliveries of one key can come from several shards.
     destination.repair_heads()?;
-    let moved = destination.moved()?;
-    compare(&source.name(), &source.moved()?, &destination.name(), &moved)?;
+    let moved = destination.row_counts()?;
+    compare(&source.name(), &source.row_counts()?, &destination.name(), &moved)?;
     Ok((destination, moved))
 }
 
@@ -125,7 +129,7 @@ fn copy(
     Ok(())
 }
 
-impl Moved {
+impl RowCounts {
     /// Of rows as each side counts them, in the order of the fields.
     pub(super) fn of([deliveries, dead_letters, requests, states, raised_alerts]: [u64; 5]) -> Self {
         Self { deliveries, dead_letters, requests, states, raised_alerts, was_moved: false }
@@ -141,7 +145,7 @@ impl Moved {
     }
 }
 
-fn compare(from: &str, source: &Moved, to: &str, destination: &Moved) -> Result<(), SpoolError> {
+fn compare(from: &str, source: &RowCounts, to: &str, destination: &RowCounts) -> Result<(), SpoolError> {
     if source == destination {
         return Ok(());
     }
