@@ -1,11 +1,15 @@
 //! Connecting to PostgreSQL, and errors of it in plain words. This module knows nothing of the tables that anyone keeps there.
 
+mod blocking;
 mod channel_binding;
+mod connection;
 mod error;
 mod report;
 mod sqlstate;
 mod stream;
 
+pub use blocking::{BlockingConnection, runtime};
+pub use connection::{CONNECT_TIMEOUT, Connection, Values};
 pub use error::{PostgresError, PostgresErrorKind};
 pub use report::{ServerReport, inspect};
 
@@ -18,7 +22,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 use tokio_postgres::config::{SslMode, SslNegotiation};
-use tokio_postgres::{AsyncMessage, Client, Connection, Notification, SimpleQueryMessage};
+use tokio_postgres::{AsyncMessage, Client, Notification, SimpleQueryMessage};
 
 use crate::config::{Masks, PostgresConfig, PostgresPassword};
 use crate::net::address::host_and_port;
@@ -201,7 +205,7 @@ fn check_server(address: &ServerAddress, version: u32, is_standby: bool) -> Resu
 }
 
 impl SessionConnection {
-    fn start(address: &ServerAddress, is_secure: bool, connection: Connection<Stream, Stream>) -> Self {
+    fn start(address: &ServerAddress, is_secure: bool, connection: tokio_postgres::Connection<Stream, Stream>) -> Self {
         let (to, notifications) = mpsc::channel(MAX_NOTIFICATIONS);
         let failure = Arc::<OnceLock<PostgresError>>::default();
         let driving = drive(connection, address.clone(), to, Arc::clone(&failure));
@@ -253,7 +257,7 @@ impl fmt::Debug for Session {
 
 /// Moves the bytes of a connection until it ends.
 async fn drive(
-    mut connection: Connection<Stream, Stream>,
+    mut connection: tokio_postgres::Connection<Stream, Stream>,
     address: ServerAddress,
     notifications: mpsc::Sender<Notification>,
     failure: Arc<OnceLock<PostgresError>>,

@@ -1,8 +1,8 @@
 //! The changes as statements. Each costs a few round trips; runs of the frequent ones share them (`run`).
 
-use super::connection::Connection;
 use super::run::Run;
 use crate::clock::{ClockBase, MonotonicTime};
+use crate::postgres::Connection;
 use crate::postgres::PostgresError;
 use crate::spool::change::{
     AddDeadLetters, AddDelivery, AdvanceRequest, AppliedChange, Change, Complete, CompleteDigest, DeadLetterOrigin,

@@ -1,14 +1,12 @@
 //! Commands of operators, and their answers: a client adds the steps, the owners of the shards do them.
 
-use tokio::runtime::Runtime;
-
-use super::connection::{Connection, Values};
 use super::migrate::migrate;
 use super::rows::unsigned;
 use super::standby::LOOK_INTERVAL;
 use super::statements::signed;
-use super::{CONNECT_TIMEOUT, runtime};
+use super::{SUBJECT, connect};
 use crate::config::PostgresConfig;
+use crate::postgres::{BlockingConnection, Connection, Values};
 use crate::spool::SpoolError;
 use crate::spool::instances::Instances;
 use crate::spool::remote_commands::{NewCommand, RemoteJob, StepEnd, StepState, TakenStep, WantedSteps};
@@ -27,25 +25,19 @@ const FORGET: &str = "DELETE FROM commands WHERE asked_at < clock_timestamp() - 
 
 pub(in crate::spool) struct PostgresCommandClient {
     schema: String,
-    connection: Connection,
-    runtime: Runtime,
+    connection: BlockingConnection,
 }
 
 impl PostgresCommandClient {
     pub(in crate::spool) fn connect(config: &PostgresConfig) -> Result<Self, SpoolError> {
-        let runtime = runtime()?;
-        let connection = runtime.block_on(async {
-            let connection = Connection::open(config, CONNECT_TIMEOUT).await?;
-            migrate(&connection, config).await?;
-            Ok::<_, SpoolError>(connection)
-        })?;
-        Ok(Self { schema: config.schema.clone(), connection, runtime })
+        let connection = BlockingConnection::open(config, SUBJECT)?;
+        connection.run(async |connection| migrate(connection, config).await)?;
+        Ok(Self { schema: config.schema.clone(), connection })
     }
 
     /// None: too many commands have not ended.
     pub(in crate::spool) fn send(&self, command: &NewCommand) -> Result<Option<i64>, SpoolError> {
-        let Self { schema, connection, runtime } = self;
-        runtime.block_on(async {
+        self.connection.run(async |connection| {
             connection.execute(FORGET, &[]).await?;
             connection.batch("BEGIN").await?;
             let add = format!(
@@ -63,19 +55,18 @@ impl PostgresCommandClient {
                 let values: &Values<'_> = &[&id, &number, &step.shard, &step.request, &signed(step.total)];
                 connection.execute(add, values).await?;
             }
-            connection.rows("SELECT pg_notify($1, $2)", &[&ASKED, schema]).await?;
+            connection.rows("SELECT pg_notify($1, $2)", &[&ASKED, &self.schema]).await?;
             connection.batch("COMMIT").await?;
             Ok(Some(id))
         })
     }
 
     pub(in crate::spool) fn steps(&self, command: i64) -> Result<Vec<StepState>, SpoolError> {
-        let Self { connection, runtime, .. } = self;
         let seen = "UPDATE commands SET seen_at = clock_timestamp() WHERE id = $1 AND seen_at IS NOT NULL";
         let steps = "SELECT source, done, answer, coalesce(command_steps.epoch = shards.epoch AND owner IS NOT NULL \
                      AND expires_at > clock_timestamp(), false) \
                      FROM command_steps JOIN shards USING (shard) WHERE command = $1 ORDER BY step";
-        runtime.block_on(async {
+        self.connection.run(async |connection| {
             let [_, steps] = connection.pipeline([(seen, &[&command]), (steps, &[&command])]).await?;
             Ok(connection.decode(&steps, |row| {
                 Ok(StepState {
@@ -89,12 +80,11 @@ impl PostgresCommandClient {
     }
 
     pub(in crate::spool) fn stop(&self, command: i64, answer: &str) -> Result<bool, SpoolError> {
-        let Self { schema, connection, runtime } = self;
         let stop = "UPDATE commands SET stopped = true WHERE id = $1 AND NOT stopped \
                     AND EXISTS (SELECT 1 FROM command_steps WHERE command = $1 AND answer IS NULL) RETURNING id";
         let end = "UPDATE command_steps SET answer = $2 WHERE command = $1 AND answer IS NULL AND epoch IS NULL";
-        runtime.block_on(async {
-            let announce: &Values<'_> = &[&ASKED, schema];
+        self.connection.run(async |connection| {
+            let announce: &Values<'_> = &[&ASKED, &self.schema];
             let [stopped, ..] = connection
                 .pipeline([(stop, &[&command]), (end, &[&command, &answer]), ("SELECT pg_notify($1, $2)", announce)])
                 .await?;
@@ -103,13 +93,12 @@ impl PostgresCommandClient {
     }
 
     pub(in crate::spool) fn jobs(&self) -> Result<Vec<RemoteJob>, SpoolError> {
-        let Self { connection, runtime, .. } = self;
         let jobs = format!(
             "SELECT id, job, sum(done)::bigint, sum(total)::bigint, extract(epoch FROM clock_timestamp() - asked_at)::bigint \
              FROM commands JOIN command_steps ON command = id WHERE job IS NOT NULL AND {IS_WANTED} \
              GROUP BY id HAVING bool_or(answer IS NULL) ORDER BY id LIMIT $1"
         );
-        runtime.block_on(async {
+        self.connection.run(async |connection| {
             let jobs = connection.rows(&jobs, &[&MAX_OPEN]).await?;
             Ok(connection.decode(&jobs, |row| {
                 Ok(RemoteJob {
@@ -234,7 +223,7 @@ impl PostgresCommandQueue {
         let connection = if let Some(open) = self.open.take() {
             open
         } else {
-            let connection = Connection::open(&self.config, CONNECT_TIMEOUT).await?;
+            let connection = connect(&self.config).await?;
             connection.batch(&format!("LISTEN {ASKED}")).await?;
             connection
         };

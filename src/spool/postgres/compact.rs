@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use tokio_postgres::error::SqlState;
 
-use super::connection::Connection;
 use super::ownership::{Access, Ownership};
+use crate::postgres::Connection;
 use crate::postgres::PostgresError;
 use crate::spool::SpoolError;
 

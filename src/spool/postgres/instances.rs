@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio_postgres::Row;
 
-use super::connection::{Connection, Values};
+use crate::postgres::{Connection, Values};
 use crate::spool::SpoolError;
 use crate::spool::instances::{Instance, Instances, LeaseOfInstance, hostname};
 

@@ -2,11 +2,11 @@
 
 use tokio_postgres::error::SqlState;
 
-use super::connection::Connection;
 use super::shard::{Shard, TABLES};
 use super::transfer::Mark;
 use crate::clock::ClockBase;
 use crate::config::PostgresConfig;
+use crate::postgres::Connection;
 use crate::postgres::PostgresError;
 use crate::spool::SpoolError;
 
@@ -53,7 +53,7 @@ async fn migrate_if(
             created => break created?,
         }
     };
-    connection.use_shard(&shard).await?;
+    shard.use_in(connection).await?;
     Ok(shard)
 }
 

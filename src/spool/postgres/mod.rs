@@ -3,7 +3,6 @@
 mod apply;
 mod commands;
 mod compact;
-mod connection;
 mod filter;
 mod instances;
 mod migrate;
@@ -21,7 +20,7 @@ mod watch;
 
 use std::cell::Cell;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::runtime::Runtime;
 
@@ -38,10 +37,10 @@ use super::writer_state::WriterState;
 use crate::clock::{self, Timestamp};
 use crate::config::PostgresConfig;
 use crate::failpoints::Failpoint;
+use crate::postgres::{CONNECT_TIMEOUT, Connection, PostgresError, runtime};
 use crate::rules::{AlertName, SinkName};
 use crate::storage::DiskSpace;
 
-use connection::Connection;
 use ownership::{Access, Ownership};
 use renewal::{Renewal, RenewalConnection};
 use shard::Shard;
@@ -53,7 +52,8 @@ pub(super) use standby::wait_for_change;
 pub(super) use transfer::{Mark, PostgresSide};
 pub(super) use watch::PostgresWatch;
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// What its connections are for, as errors name it.
+const SUBJECT: &str = "the spool";
 
 pub(super) struct PostgresStore {
     config: PostgresConfig,
@@ -72,10 +72,8 @@ pub(super) struct PostgresStore {
     runtime: Runtime,
 }
 
-/// One thread runs the requests of a connection and the connection itself.
-fn runtime() -> Result<Runtime, SpoolError> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.map_err(|error| SpoolError::thread("in PostgreSQL", "its connection can't be started", error))
+async fn connect(config: &PostgresConfig) -> Result<Connection, PostgresError> {
+    Connection::open(config, SUBJECT, CONNECT_TIMEOUT).await
 }
 
 impl PostgresStore {
@@ -84,7 +82,7 @@ impl PostgresStore {
         let runtime = runtime()?;
         let for_renewals = RenewalConnection::open(config)?;
         let (connection, shard, ownership) = runtime.block_on(async {
-            let connection = Connection::open(config, CONNECT_TIMEOUT).await?;
+            let connection = connect(config).await?;
             let shard = migrate::migrate(&connection, config).await?;
             let ownership = Ownership::take(&connection, config, shard.number, &instances).await?;
             ownership.note_backend(&connection).await?;
@@ -266,8 +264,8 @@ impl Store for PostgresStore {
         }
         let (config, shard, ownership) = (&self.config, &self.shard, &self.ownership);
         let (connection, number) = self.runtime.block_on(async {
-            let connection = Connection::open(config, CONNECT_TIMEOUT).await?;
-            connection.use_shard(shard).await?;
+            let connection = connect(config).await?;
+            shard.use_in(&connection).await?;
             ownership.note_backend(&connection).await?;
             ownership.begin(&connection, Access::Write).await?;
             // Waits for a transaction of the last connection that has not ended yet.
@@ -309,7 +307,7 @@ pub(super) fn execute(config: &PostgresConfig, statements: &str) -> Result<(), S
     // Tests are tasks, which must not block.
     let work = move || {
         runtime()?.block_on(async {
-            let connection = Connection::open(&config, CONNECT_TIMEOUT).await?;
+            let connection = connect(&config).await?;
             connection.batch(&statements).await?;
             connection.close().await;
             Ok(())

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use super::connection::{Connection, Values};
 use super::instances::register;
 use super::transfer::Mark;
 use crate::clock::{ClockBase, Uptime};
 use crate::config::PostgresConfig;
 use crate::failpoints::Failpoint;
+use crate::postgres::{Connection, Values};
 use crate::spool::SpoolError;
 use crate::spool::instances::Instances;
 use crate::spool::lease::Lease;

@@ -4,18 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use tokio::runtime::Runtime;
 use tokio_postgres::{Error, Row};
 use uuid::Uuid;
 
-use super::connection::Connection;
 use super::filter::Conditions;
 use super::rows::{DELIVERY_COLUMNS, decode_delivery, optional_text, text, unsigned};
 use super::statements::signed;
 use super::transfer::Mark;
-use super::{CONNECT_TIMEOUT, instances, runtime};
+use super::{SUBJECT, instances};
 use crate::clock::{ClockBase, MonotonicTime, WallTime};
 use crate::config::PostgresConfig;
+use crate::postgres::{BlockingConnection, Connection};
 use crate::rules::AlertName;
 use crate::spool::SpoolError;
 use crate::spool::delivery::RowId;
@@ -38,42 +37,26 @@ struct Shared {
     open: Mutex<Option<Open>>,
 }
 
+#[derive(Debug)]
 struct Open {
-    connection: Connection,
+    connection: BlockingConnection,
     has_tables: bool,
-    runtime: Option<Runtime>,
-}
-
-impl std::fmt::Debug for Open {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Open").field("has_tables", &self.has_tables).finish_non_exhaustive()
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        // A task may drop it, which must not block.
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
-        }
-    }
 }
 
 impl Open {
     fn connect(config: &PostgresConfig) -> Result<Self, SpoolError> {
-        let runtime = runtime()?;
-        let (connection, has_tables) = runtime.block_on(async {
-            let connection = Connection::open(config, CONNECT_TIMEOUT).await?;
+        let connection = BlockingConnection::open(config, SUBJECT)?;
+        let has_tables = connection.run(async |connection| {
             let there = "SELECT to_regclass('schema_version') IS NOT NULL, to_regclass('migration') IS NOT NULL";
             let there = connection.rows(there, &[]).await?;
             let there = connection.decode(&there, |row| Ok((row.try_get(0)?, row.try_get(1)?)))?.pop();
             let (has_tables, has_marks) = there.unwrap_or_default();
             if has_marks {
-                Mark::check_absent(&connection, config).await?;
+                Mark::check_absent(connection, config).await?;
             }
-            Ok::<_, SpoolError>((connection, has_tables))
+            Ok::<_, SpoolError>(has_tables)
         })?;
-        Ok(Self { connection, has_tables, runtime: Some(runtime) })
+        Ok(Self { connection, has_tables })
     }
 }
 
@@ -88,16 +71,6 @@ impl PostgresReader {
         empty: T,
         read: impl AsyncFnOnce(&Connection) -> Result<T, SpoolError> + Send,
     ) -> Result<T, SpoolError> {
-        // A runtime can't run in a thread that runs another one. The caller waits in any case.
-        let done = std::thread::scope(|scope| scope.spawn(|| self.read_here(empty, read)).join());
-        done.unwrap_or(Err(SpoolError::NotConnected))
-    }
-
-    fn read_here<T>(
-        &self,
-        empty: T,
-        read: impl AsyncFnOnce(&Connection) -> Result<T, SpoolError>,
-    ) -> Result<T, SpoolError> {
         let mut kept = self.0.open.lock().unwrap_or_else(PoisonError::into_inner);
         let open = match kept.take() {
             // They may exist by now.
@@ -107,8 +80,7 @@ impl PostgresReader {
         if !open.has_tables {
             return Ok(empty);
         }
-        let Some(runtime) = &open.runtime else { return Ok(empty) };
-        let result = runtime.block_on(read(&open.connection));
+        let result = open.connection.run(read);
         // After an error the next one connects anew.
         if result.is_ok() {
             *kept = Some(open);

@@ -6,11 +6,11 @@ use std::thread::JoinHandle;
 
 use tokio::runtime::Runtime;
 
-use super::connection::Connection;
 use super::instances::meet;
 use super::ownership::Ownership;
-use super::{CONNECT_TIMEOUT, runtime};
+use super::{SUBJECT, connect};
 use crate::config::PostgresConfig;
+use crate::postgres::{Connection, runtime};
 use crate::spool::SpoolError;
 use crate::spool::instances::Instances;
 use crate::tasks::{self, TaskKind};
@@ -27,7 +27,7 @@ pub(super) struct RenewalConnection {
 impl RenewalConnection {
     pub(super) fn open(config: &PostgresConfig) -> Result<Self, SpoolError> {
         let runtime = runtime()?;
-        let connection = runtime.block_on(Connection::open(config, CONNECT_TIMEOUT))?;
+        let connection = runtime.block_on(connect(config))?;
         Ok(Self { runtime, connection })
     }
 }
@@ -92,7 +92,7 @@ impl Renewer {
         let renewed = runtime.block_on(async {
             let open = match connection.take() {
                 Some(open) => open,
-                None => Connection::open(config, limit).await?,
+                None => Connection::open(config, SUBJECT, limit).await?,
             };
             tokio::time::timeout(limit, ownership.renew(&open, config))
                 .await

@@ -7,7 +7,7 @@ use std::vec::IntoIter;
 use futures_util::future::try_join_all;
 
 use super::apply::Unapplied;
-use super::connection::Connection;
+use crate::postgres::Connection;
 use crate::postgres::PostgresError;
 use crate::spool::change::{
     AddDelivery, AppliedChange, Change, Complete, CompleteDigest, EndRequest, MakeFullGroupsDue, OpenOutcome,

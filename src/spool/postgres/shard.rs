@@ -1,5 +1,7 @@
 //! A shard: the part of the spool that one owner has. Its tables are in a schema of their own.
 
+use crate::postgres::{Connection, PostgresError};
+
 /// The tables that each shard has, and that exist for all of them as `all_TABLE`.
 pub(super) const TABLES: [&str; 6] = ["deliveries", "heads", "dead_letters", "states", "requests", "raised_alerts"];
 
@@ -18,6 +20,11 @@ impl Shard {
         // A spool that was never divided needs no second schema.
         let schema = if number == 0 { shared.to_owned() } else { format!("{shared}_shard_{number}") };
         Self { number, shared: shared.to_owned(), schema }
+    }
+
+    /// From now on statements of the connection name the tables of this shard.
+    pub(super) async fn use_in(&self, connection: &Connection) -> Result<(), PostgresError> {
+        connection.batch(&format!("SET search_path TO {}", self.search_path())).await
     }
 
     /// Where statements find the tables that they name.

@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use super::CONNECT_TIMEOUT;
-use super::connection::Connection;
+use super::connect;
 use super::instances::{meet, register};
 use super::ownership::{Previous, RELEASED};
 use crate::config::PostgresConfig;
@@ -18,7 +17,7 @@ pub(in crate::spool) async fn wait_for_change(
     config: &PostgresConfig,
     instances: &Instances,
 ) -> Result<(), SpoolError> {
-    let mut connection = Connection::open(config, CONNECT_TIMEOUT).await?;
+    let mut connection = connect(config).await?;
     // First: of what is announced from now on, nothing is missed.
     connection.batch(&format!("LISTEN {RELEASED}")).await?;
     let instance = register(&connection, instances).await?;

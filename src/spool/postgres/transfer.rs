@@ -1,17 +1,16 @@
 //! A schema that a spool is moved from or to.
 
-use tokio::runtime::Runtime;
 use tokio_postgres::Row as PostgresRow;
 use tokio_postgres::types::ToSql;
 
-use super::connection::Connection;
+use super::SUBJECT;
 use super::migrate::migrate_even_if_moved;
 use super::rows::unsigned;
 use super::shard::{Shard, TABLES};
 use super::text::{escape, unescape};
-use super::{CONNECT_TIMEOUT, runtime};
 use crate::clock::ClockBase;
 use crate::config::PostgresConfig;
+use crate::postgres::{BlockingConnection, Connection};
 use crate::spool::SpoolError;
 use crate::spool::reader::{PAGE_BYTES, PAGE_ROWS};
 use crate::spool::transfer::{ColumnKind, Row, RowCounts, Table, Value};
@@ -65,27 +64,25 @@ impl Mark {
 
 pub(in crate::spool) struct PostgresSide {
     config: PostgresConfig,
-    connection: Connection,
-    runtime: Runtime,
+    connection: BlockingConnection,
 }
 
 impl PostgresSide {
     pub(in crate::spool) fn open(config: &PostgresConfig) -> Result<Self, SpoolError> {
-        let runtime = runtime()?;
-        let connection = runtime.block_on(async {
-            let connection = Connection::open(config, CONNECT_TIMEOUT).await?;
-            migrate_even_if_moved(&connection, config).await?;
-            Ok::<_, SpoolError>(connection)
-        })?;
-        Ok(Self { config: config.clone(), connection, runtime })
+        let connection = BlockingConnection::open(config, SUBJECT)?;
+        connection.run(async |connection| migrate_even_if_moved(connection, config).await)?;
+        Ok(Self { config: config.clone(), connection })
     }
 
     pub(in crate::spool) fn name(&self) -> String {
         self.config.to_string()
     }
 
-    fn run<T>(&self, work: impl AsyncFnOnce(&Connection) -> Result<T, SpoolError>) -> Result<T, SpoolError> {
-        self.runtime.block_on(work(&self.connection))
+    fn run<T: Send>(
+        &self,
+        work: impl AsyncFnOnce(&Connection) -> Result<T, SpoolError> + Send,
+    ) -> Result<T, SpoolError> {
+        self.connection.run(work)
     }
 
     /// Marks the schema, so that no relay uses it from now on. Fails if one does, or if another move has begun.

@@ -1,12 +1,12 @@
 //! Looks who has which shard.
 
-use super::CONNECT_TIMEOUT;
-use super::connection::{Connection, Values};
+use super::connect;
 use super::instances::{register, seen};
 use super::migrate::migrate;
 use super::ownership::RELEASED;
 use super::standby::LOOK_INTERVAL;
 use crate::config::PostgresConfig;
+use crate::postgres::{Connection, Values};
 use crate::spool::SpoolError;
 use crate::spool::instances::Instances;
 use crate::spool::shard_watch::{ShardState, ShardView};
@@ -56,7 +56,7 @@ impl PostgresWatch {
     }
 
     async fn connect(&self) -> Result<Connection, SpoolError> {
-        let connection = Connection::open(&self.config, CONNECT_TIMEOUT).await?;
+        let connection = connect(&self.config).await?;
         // Which shards there are is asked before the first one is taken.
         migrate(&connection, &self.config).await?;
         connection.batch(&format!("LISTEN {RELEASED}")).await?;

@@ -4,12 +4,12 @@ use std::collections::HashSet;
 
 use super::{ids, signed};
 use crate::clock::AgeCutoff;
+use crate::postgres::Connection;
 use crate::postgres::PostgresError;
 use crate::rules::{RouteName, SinkName};
 use crate::spool::counts::DeadLetterTotals;
 use crate::spool::dead_letter::DeadLetterRow;
 use crate::spool::outcome::{InsertOutcome, RemovedDeadLetter};
-use crate::spool::postgres::connection::Connection;
 use crate::spool::postgres::filter::Conditions;
 use crate::spool::postgres::rows::unsigned;
 use crate::spool::postgres::text::{escape, escape_optional};

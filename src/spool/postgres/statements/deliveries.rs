@@ -7,12 +7,12 @@ use tokio_postgres::Row;
 use super::{ids, signed};
 use crate::clock::{MonotonicTime, Timestamp};
 use crate::postgres::PostgresError;
+use crate::postgres::{Connection, Values};
 use crate::rules::{RouteName, SinkName};
 use crate::spool::budget::Usage;
 use crate::spool::delivery::{DeliveryRow, DueDeliveries, FetchLimit, RowId, SpooledDelivery, WaitsFor};
 use crate::spool::digest::WAITS_FOR_GROUP;
 use crate::spool::outcome::{FetchedDeliveries, InsertOutcome, RemovedDelivery};
-use crate::spool::postgres::connection::{Connection, Values};
 use crate::spool::postgres::rows::{DELIVERY_COLUMNS, decode_delivery, decode_stamp, unsigned};
 use crate::spool::postgres::text::{escape, escape_optional};
 

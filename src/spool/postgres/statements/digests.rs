@@ -7,12 +7,12 @@ use super::deliveries::DueHead;
 use super::ids;
 use crate::clock::MonotonicTime;
 use crate::failpoints::Failpoint;
+use crate::postgres::Connection;
 use crate::postgres::PostgresError;
 use crate::rules::SinkName;
 use crate::spool::delivery::{DigestLimit, FetchLimit, GroupTiming, Groups, RowId};
 use crate::spool::digest::{Digest, FetchedDigests, WAITS_FOR_GROUP};
 use crate::spool::outcome::{FetchedDeliveries, RemovedDeliveries};
-use crate::spool::postgres::connection::Connection;
 use crate::spool::postgres::rows::{DELIVERY_COLUMNS, decode_delivery, decode_stamp, unsigned};
 
 /// How many rows of a key are read at once.

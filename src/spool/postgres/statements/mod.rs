@@ -8,8 +8,8 @@ mod requests;
 
 use tokio_postgres::Row;
 
-use super::connection::Connection;
 use crate::clock::ClockBase;
+use crate::postgres::Connection;
 use crate::postgres::PostgresError;
 use crate::spool::Component;
 

@@ -10,10 +10,10 @@ use super::signed;
 use crate::clock::{ClockBase, MonotonicTime, WallTime};
 use crate::event::AlertRequest;
 use crate::failpoints::Failpoint;
+use crate::postgres::Connection;
 use crate::postgres::PostgresError;
 use crate::rules::{AlertName, SinkName};
 use crate::spool::outcome::EndOutcome;
-use crate::spool::postgres::connection::Connection;
 use crate::spool::postgres::rows::{optional_text, text, unsigned};
 use crate::spool::postgres::text::{escape, escape_optional};
 use crate::spool::request::{

@@ -1,4 +1,4 @@
-//! A connection of the spool: prepared statements, a time limit for each request.
+//! A connection to the tables of one schema: prepared statements, a time limit for each request.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -9,13 +9,15 @@ use tokio::time::timeout;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Row, Statement};
 
-use super::shard::Shard;
+use super::{PostgresError, Session};
 use crate::config::PostgresConfig;
 use crate::failpoints::Failpoint;
-use crate::postgres::{self, PostgresError, Session};
+
+/// Time limit for connecting, unless a caller has a shorter one.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Time limit for one request. After it the connection is dropped: how the request ended is unknown.
-pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Time limit for one request that reads a whole table, which may have millions of rows.
 const WHOLE_TABLE_TIMEOUT: Duration = Duration::from_mins(10);
@@ -23,18 +25,20 @@ const WHOLE_TABLE_TIMEOUT: Duration = Duration::from_mins(10);
 /// With more prepared statements than this, all are forgotten. Those of filters differ by what is filtered.
 const MAX_STATEMENTS: usize = 256;
 
-pub(super) type Values<'a> = [&'a (dyn ToSql + Sync)];
+pub type Values<'a> = [&'a (dyn ToSql + Sync)];
 
-pub(super) struct Connection {
+pub struct Connection {
     session: Session,
+    /// What it is for, as errors name it: "the spool".
+    subject: &'static str,
     statements: Mutex<HashMap<String, Statement>>,
 }
 
 impl Connection {
-    /// Connects, with the tables of `config.schema` as the ones that statements name: those of shard 0, and of all shards.
-    pub(super) async fn open(config: &PostgresConfig, within: Duration) -> Result<Self, PostgresError> {
-        let session = postgres::connect(config, within).await?;
-        let connection = Self { session, statements: Mutex::default() };
+    /// Connects, with the tables of `config.schema` as the ones that statements name.
+    pub async fn open(config: &PostgresConfig, subject: &'static str, within: Duration) -> Result<Self, PostgresError> {
+        let session = super::connect(config, within).await?;
+        let connection = Self { session, subject, statements: Mutex::default() };
         // The values that a database or a role sets can lose commits, or choose plans that read whole tables while statistics are old.
         let synchronous = if Failpoint::CommitAsynchronously.is_enabled() { "off" } else { "on" };
         let settings = format!(
@@ -48,42 +52,33 @@ impl Connection {
         Ok(connection)
     }
 
-    /// From now on statements name the tables of this shard.
-    pub(super) async fn use_shard(&self, shard: &Shard) -> Result<(), PostgresError> {
-        self.batch(&format!("SET search_path TO {}", shard.search_path())).await
-    }
-
-    pub(super) async fn batch(&self, statements: &str) -> Result<(), PostgresError> {
+    pub async fn batch(&self, statements: &str) -> Result<(), PostgresError> {
         self.in_time(self.session.client.batch_execute(statements)).await
     }
 
-    pub(super) async fn rows(&self, statement: &str, values: &Values<'_>) -> Result<Vec<Row>, PostgresError> {
+    pub async fn rows(&self, statement: &str, values: &Values<'_>) -> Result<Vec<Row>, PostgresError> {
         let statement = self.prepared(statement).await?;
         self.in_time(self.session.client.query(&statement, values)).await
     }
 
     /// The same for a statement that reads a whole table.
-    pub(super) async fn rows_of_whole_table(
-        &self,
-        statement: &str,
-        values: &Values<'_>,
-    ) -> Result<Vec<Row>, PostgresError> {
+    pub async fn rows_of_whole_table(&self, statement: &str, values: &Values<'_>) -> Result<Vec<Row>, PostgresError> {
         let statement = self.prepared(statement).await?;
         self.within(WHOLE_TABLE_TIMEOUT, self.session.client.query(&statement, values)).await
     }
 
-    pub(super) async fn row(&self, statement: &str, values: &Values<'_>) -> Result<Option<Row>, PostgresError> {
+    pub async fn row(&self, statement: &str, values: &Values<'_>) -> Result<Option<Row>, PostgresError> {
         Ok(self.rows(statement, values).await?.into_iter().next())
     }
 
     /// Returns how many rows were changed.
-    pub(super) async fn execute(&self, statement: &str, values: &Values<'_>) -> Result<u64, PostgresError> {
+    pub async fn execute(&self, statement: &str, values: &Values<'_>) -> Result<u64, PostgresError> {
         let statement = self.prepared(statement).await?;
         self.in_time(self.session.client.execute(&statement, values)).await
     }
 
     /// Executes statements in this order, and sends them all before the first one's answer comes. Returns the rows of each.
-    pub(super) async fn pipeline<const N: usize>(
+    pub async fn pipeline<const N: usize>(
         &self,
         requests: [(&str, &Values<'_>); N],
     ) -> Result<[Vec<Row>; N], PostgresError> {
@@ -129,12 +124,13 @@ impl Connection {
         request: impl Future<Output = Result<T, tokio_postgres::Error>>,
     ) -> Result<T, PostgresError> {
         let connection = &self.session.connection;
-        let late = |_| PostgresError::timeout(connection.address(), "using the spool", limit);
-        timeout(limit, request).await.map_err(late)?.map_err(|error| connection.error("using the spool", &error))
+        let using = format!("using {}", self.subject);
+        let late = |_| PostgresError::timeout(connection.address(), &using, limit);
+        timeout(limit, request).await.map_err(late)?.map_err(|error| connection.error(&using, &error))
     }
 
     /// Returns when a notification with this payload comes, or the connection has ended.
-    pub(super) async fn announcement(&mut self, payload: &str) {
+    pub async fn announcement(&mut self, payload: &str) {
         while let Some(notification) = self.session.connection.notification().await {
             if notification.payload() == payload {
                 return;
@@ -143,12 +139,12 @@ impl Connection {
     }
 
     /// Explains why a row can't be read.
-    pub(super) fn unreadable(&self, error: &tokio_postgres::Error) -> PostgresError {
-        self.session.connection.error("reading the spool", error)
+    pub fn unreadable(&self, error: &tokio_postgres::Error) -> PostgresError {
+        self.session.connection.error(&format!("reading {}", self.subject), error)
     }
 
     /// Reads each row by `decode`.
-    pub(super) fn decode<T>(
+    pub fn decode<T>(
         &self,
         rows: &[Row],
         decode: impl FnMut(&Row) -> Result<T, tokio_postgres::Error>,
@@ -156,7 +152,7 @@ impl Connection {
         rows.iter().map(decode).collect::<Result<_, _>>().map_err(|error| self.unreadable(&error))
     }
 
-    pub(super) async fn close(self) {
+    pub async fn close(self) {
         self.session.close().await;
     }
 }
