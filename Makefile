@@ -37,7 +37,7 @@ test: lint ## all checks and tests, with a real RabbitMQ, Kafka and PostgreSQL
 	cargo test --locked --workspace --no-run
 	RUST_TEST_THREADS=4 scripts/services.sh run -- sh -ec '\
 		cargo test --locked --workspace -- --skip $(DEADLINED) --skip $(MEMORY) --skip $(RENEWED); \
-		REGARDS_RELAY_TEST_SPOOL=postgres cargo test --locked --lib spool::tests' # most tests wait for a broker
+		REGARDS_RELAY_TEST_SPOOL=postgres cargo test --locked --lib -- spool::tests journal::tests' # most tests wait for a broker
 	scripts/services.sh run -- cargo test --locked --test it $(DEADLINED)
 	TORTURE_RELAYS=2 TORTURE_VICTIMS=relay,webhook,postgres,network TORTURE_EVENTS=3000 \
 		scripts/services.sh run -- cargo test --locked --test it $(DEADLINED)

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use regards_relay::config::{self, JournalConfig};
+use regards_relay::config::{JournalConfig, JournalStoreConfig};
 use regards_relay::event::{DecodeOptions, Event, ExpectedFamily, Family, Message, Properties, SourceName, Validation};
 use regards_relay::journal::{DeliveryEnd, DeliveryRecord, Destination, Journal};
 
@@ -22,8 +22,13 @@ const CONFIGURATION: &str = "version: 1\nsources: { samples: { recording: { path
 pub async fn measure(events: u64) -> Vec<(&'static str, f64)> {
     let home = Home::new(CONFIGURATION);
     home.write("samples.ndjson", "");
-    let path = config::journal(&home.data(""));
-    let journal = JournalConfig { path: path.clone(), keep: Duration::MAX, max_size: 1 << 40, bodies: true };
+    let path = home.data("journal.db");
+    let journal = JournalConfig {
+        store: JournalStoreConfig::Sqlite(path.clone()),
+        keep: Duration::MAX,
+        max_size: 1 << 40,
+        bodies: true,
+    };
     let began = Instant::now();
     fill(&journal, events).await;
     let recorded = events as f64 / began.elapsed().as_secs_f64();

@@ -149,9 +149,7 @@ impl Job {
             return Err(anyhow!("the spool {} has no shards yet: start a relay first", target.spool));
         };
         let mut line = Progress::new("processed", unit, Some(parts.iter().map(|part| part.total).sum()));
-        // The journal that is replayed is that of this machine.
-        let is_replay = matches!(first, JobRequest::Replay(_));
-        if let Some(client) = if is_replay { None } else { remote::connect(target)? } {
+        if let Some(client) = remote::connect(target)? {
             let step = |JobPart { shard, request, total }| remote::Step {
                 shard,
                 command: Command::Job { job: request, detach },
@@ -182,8 +180,7 @@ impl Job {
         let work = async |spool: &spool::OpenShards| {
             let mut responses = Vec::with_capacity(parts.len());
             for JobPart { shard, request, .. } in parts {
-                // What comes from the journal is of any shard.
-                let one = if is_replay { None } else { spool.named(&shard.source) };
+                let one = spool.named(&shard.source);
                 let spool = one.as_ref().unwrap_or(spool);
                 let done = line.watch(request.run(config, spool, false, &progress), &progress).await?;
                 responses.push(Response::from(done));

@@ -10,10 +10,9 @@ use super::dead_letters::since;
 use super::target::Target;
 use super::{Global, InvalidInput, plural};
 use crate::clock::WallTime;
-use crate::config;
 use crate::journal::EventFilter;
-use crate::relay::{JobRequest, RedriveResult, ReplayRequest, count_events};
-use crate::spool::{Component, ShardName};
+use crate::relay::{EventCount, JobRequest, RedriveResult, ReplayRequest, count_events};
+use crate::spool::Component;
 
 const UNIT: &str = "event";
 
@@ -60,9 +59,9 @@ pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
         status: arguments.status.clone(),
         correlation_id: arguments.correlation_id.clone(),
     };
-    let (count, without_message) =
-        count_events(&config::journal(&target.data_dir), &filter).map_err(|error| anyhow!(error))?;
-    if count > 0 && without_message == count {
+    let found = count_events(config, &target.journal(), &filter).map_err(|error| anyhow!(error))?;
+    let count = found.total();
+    if count > 0 && found.without_message == count {
         return Err(anyhow!(
             "the messages of these {} were not recorded: the configuration says `journal: {{ bodies: false }}`",
             plural(count, UNIT)
@@ -77,9 +76,11 @@ pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     } else {
         let what = || format!("replay {} to sink {}", plural(count, UNIT), arguments.sink);
         arguments.redelivery.confirm(what, "nothing was replayed")?;
-        let request = ReplayRequest { filter, sink: arguments.sink.clone(), rate: *rate, total: count };
-        let part = JobPart { shard: ShardName::default(), request: JobRequest::Replay(request), total: count };
-        let job = Job { parts: vec![part], unit: UNIT };
+        let request = |shard: &str, total| {
+            let (filter, sink) = (filter.clone(), arguments.sink.clone());
+            JobRequest::Replay(ReplayRequest { filter, shard: shard.to_owned(), sink, rate: *rate, total })
+        };
+        let job = Job { parts: parts(&target, &found, request)?, unit: UNIT };
         let Some(done) = job.redrive(&target, job_arguments, &mut out)? else {
             out.flush()?;
             return Ok(ExitCode::SUCCESS);
@@ -89,6 +90,24 @@ pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     arguments.print(&done, &mut out)?;
     out.flush()?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The replay of each shard that has some of the events.
+fn parts(
+    target: &Target,
+    found: &EventCount,
+    request: impl Fn(&str, u64) -> JobRequest,
+) -> anyhow::Result<Vec<JobPart>> {
+    let shards = target.spool.shards()?;
+    let part = |(name, total): (&String, &u64)| {
+        let shard = shards.iter().find(|shard| shard.source == *name).cloned();
+        let shard = shard.ok_or_else(|| {
+            let spool = &target.spool;
+            anyhow!("the spool {spool} has no part for source {name} yet: start a relay with this configuration first")
+        })?;
+        Ok(JobPart { shard, request: request(name, *total), total: *total })
+    };
+    found.of_shards.iter().map(part).collect()
 }
 
 impl Arguments {

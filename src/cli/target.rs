@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{DEFAULT_CONFIG, Global, InvalidInput, note};
-use crate::config::{Config, DEFAULT_SPOOL, Options, SpoolConfig, Strictness, unknown_name};
+use crate::config::{Config, DEFAULT_SPOOL, JournalStoreConfig, Options, SpoolConfig, Strictness, unknown_name};
 use crate::spool::{Component, SpoolReader};
 
 pub(super) struct Target {
@@ -46,6 +46,11 @@ impl Target {
                 Ok(default)
             }
         }
+    }
+
+    /// The journal of the spool.
+    pub(super) fn journal(&self) -> JournalStoreConfig {
+        self.spool_config.store.journal(&self.data_dir)
     }
 
     /// Fails if the spool does not exist: the user has probably named the wrong one.

@@ -8,7 +8,6 @@ use jiff::tz::TimeZone;
 use super::target::Target;
 use super::{Global, note};
 use crate::clock::WallTime;
-use crate::config;
 use crate::event::Outcome;
 use crate::telemetry::printable;
 use crate::trace::{
@@ -34,7 +33,7 @@ pub struct Arguments {
 pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let target = Target::find(global)?;
     let query = Query { id: arguments.id.clone(), tenant: arguments.tenant.clone() };
-    let found = trace(target.config.as_ref(), &config::journal(&target.data_dir), &target.spool, &query)?;
+    let found = trace(target.config.as_ref(), &target.journal(), &target.spool, &query)?;
     let clock = Clock { zone: if arguments.utc { TimeZone::UTC } else { TimeZone::system() } };
     let mut out = BufWriter::new(io::stdout().lock());
     if arguments.json {

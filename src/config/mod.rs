@@ -32,7 +32,7 @@ pub use check::RESERVED_WEBHOOK_HEADERS;
 pub use files::NamedFiles;
 pub use kafka_settings::producer_settings;
 pub use model::*;
-pub use own::{DEFAULT_SPOOL, control_socket, is_own, journal, spool_lock};
+pub use own::{DEFAULT_SPOOL, control_socket, is_own, spool_lock};
 pub use text::diagnostic::{Diagnostic, Diagnostics, Severity};
 pub use text::environment::{Options, Strictness};
 pub use text::mask::STARS;

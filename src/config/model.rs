@@ -1,5 +1,6 @@
 //! The checked configuration.
 
+mod journal;
 mod oauth2;
 mod postgres;
 mod registry;
@@ -8,6 +9,7 @@ mod shards;
 mod spool;
 mod webhook_auth;
 
+pub use journal::{JournalConfig, JournalStoreConfig};
 pub use oauth2::{ClientAuthentication, OAuth2Config};
 pub use postgres::{PostgresConfig, PostgresPassword, SslMode};
 pub use registry::RegistryConfig;
@@ -417,16 +419,6 @@ pub struct DeadLettersConfig {
     pub max_size: u64,
     /// The sink that gets a copy of each dead letter.
     pub to: Option<SinkName>,
-}
-
-#[derive(Debug, Clone, PartialEq)]
-pub struct JournalConfig {
-    pub path: PathBuf,
-    pub keep: Duration,
-    /// Limit of the file, in bytes.
-    pub max_size: u64,
-    /// Whether messages are recorded, too.
-    pub bodies: bool,
 }
 
 #[derive(Debug, Clone, PartialEq)]

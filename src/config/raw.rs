@@ -436,11 +436,11 @@ mapping! {
 }
 
 mapping! {
-    /// The SQLite file `journal.db` in the data directory, which records what became of each event.
+    /// The record of what became of each event: the file `journal.db` in the data directory, or tables beside a spool in PostgreSQL.
     Journal {
         /// How long an event is recorded
         keep: Period ["7d"],
-        /// The largest size of the file; when it is reached, the oldest events are removed
+        /// The largest size of all records; when it is reached, the oldest events are removed
         max_size: Size ["1GiB"],
         /// Record the messages, too, of at most 1 MiB each; without its message `replay` can't send an event again
         bodies: Flag [true],

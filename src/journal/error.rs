@@ -4,7 +4,10 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::ErrorCode;
 
-use super::database::SCHEMA_VERSION;
+use super::postgres;
+use super::sqlite::SCHEMA_VERSION;
+use crate::config::JournalStoreConfig;
+use crate::postgres::PostgresError;
 use crate::storage::OpenError;
 
 #[derive(Debug, thiserror::Error)]
@@ -17,12 +20,21 @@ pub enum JournalError {
     Network { path: PathBuf, kind: String },
     #[error("the journal {} can't be used: {error}", .path.display())]
     Io { path: PathBuf, error: std::io::Error },
-    #[error("the journal {} is damaged ({found})", .path.display())]
-    Damaged { path: PathBuf, found: String },
+    #[error("the journal {journal} is damaged ({found})")]
+    Damaged { journal: String, found: String },
+    #[error("records can't be compressed: {0}")]
+    Compression(std::io::Error),
     #[error("a reader keeps the log of the journal {} from being emptied", .0.display())]
     Busy(PathBuf),
     #[error("the journal {} can't be used: {error}", .path.display())]
     Sqlite { path: PathBuf, error: rusqlite::Error },
+    #[error(transparent)]
+    Postgres(#[from] PostgresError),
+    #[error(
+        "the journal {journal} has version {version}, and this regards-relay can only use version {}",
+        postgres::VERSION
+    )]
+    PostgresVersion { journal: String, version: i32 },
 }
 
 impl JournalError {
@@ -33,7 +45,7 @@ impl JournalError {
     pub(super) fn sqlite(path: &Path) -> impl FnOnce(rusqlite::Error) -> Self + use<'_> {
         |error| match error.sqlite_error_code() {
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
-                Self::Damaged { path: path.to_owned(), found: error.to_string() }
+                Self::Damaged { journal: path.display().to_string(), found: error.to_string() }
             }
             _ => Self::Sqlite { path: path.to_owned(), error },
         }
@@ -46,6 +58,15 @@ impl JournalError {
             OpenError::Version(version) => Self::SchemaVersion { path: path.to_owned(), version },
             OpenError::Foreign => Self::Foreign(path.to_owned()),
         }
+    }
+
+    pub(super) fn no_extent(store: &JournalStoreConfig) -> Self {
+        Self::Damaged { journal: store.to_string(), found: "its table `journal` has no row".to_owned() }
+    }
+
+    /// The same may succeed later, without a change.
+    pub(super) fn is_transient(&self) -> bool {
+        matches!(self, Self::Postgres(error) if error.is_transient())
     }
 
     /// Only a new file can be written: this one is damaged, or another program or version wrote it.

@@ -45,8 +45,12 @@ impl RequestKey {
         (self.0 << BUCKET_BITS) & !0xffff | block as u64
     }
 
-    /// The block that a stored word names, if it has this key.
-    pub(super) fn block(self, word: u64) -> Option<u16> {
+    /// The blocks that stored words name of this key. A word has 8 bytes, little-endian.
+    pub(super) fn blocks(self, words: &[u8]) -> impl Iterator<Item = u16> {
+        words.as_chunks().0.iter().filter_map(move |word| self.block(u64::from_le_bytes(*word)))
+    }
+
+    fn block(self, word: u64) -> Option<u16> {
         // The lower 16 bits are the block.
         (word & !0xffff == self.word(0)).then_some((word & 0xffff) as u16)
     }

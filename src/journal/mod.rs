@@ -1,21 +1,24 @@
-//! The journal: what became of each event, in one SQLite file, for `trace` and `replay`.
+//! The journal: what became of each event, in a SQLite file or beside a spool in PostgreSQL, for `trace` and `replay`.
 //!
 //! It is a record, and no promise depends on it. A [`Journal`] takes each record without waiting: a thread of its own (`writer`) writes
-//! them to the file at most [`MAX_LAG`] later, many in one transaction. Records that find no room in memory, no room on the disk, or a file
+//! them at most [`MAX_LAG`] later, many in one transaction (`store`). Records that find no room in memory, no room on the disk, or a file
 //! that can't be written are left out and counted.
 //!
-//! The file is read beside a running relay ([`JournalReader`]). Records are stored compressed in blocks, and found by the hashes of the ids
+//! The journal is read beside running relays ([`JournalReader`]). Records are stored compressed in blocks, and found by the hashes of the ids
 //! of their request (`keys`).
 
+mod batch;
 mod buffer;
-mod database;
 mod error;
 mod keys;
 mod packer;
+mod postgres;
 mod properties;
 mod reader;
 mod record;
+mod sqlite;
 mod stats;
+mod store;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -35,18 +38,18 @@ use crate::config::JournalConfig;
 use crate::event::{Event, Message};
 use crate::tasks::{self, TaskKind};
 
+use batch::Batch;
 use buffer::Buffer;
-use database::{Batch, Database};
 use packer::Packer;
 use record::RecordRef;
 use writer::Writer;
 
-/// The longest time from a record until it is in the file, unless the disk is slower.
+/// The longest time from a record until it is stored, unless the disk is slower.
 pub const MAX_LAG: Duration = Duration::from_secs(1);
 /// How often [`Journal::close`] looks whether the thread has ended.
 const CLOSE_POLL: Duration = Duration::from_millis(5);
 
-/// Takes the records of a running relay. Clones share one file.
+/// Takes the records of a running relay. Clones share one store.
 #[derive(Debug, Clone, Default)]
 pub struct Journal(Option<Arc<Shared>>);
 
@@ -61,7 +64,7 @@ struct Shared {
 }
 
 impl Journal {
-    /// Starts the thread, which opens the file. `None`: the configuration has `journal: none`.
+    /// Starts the thread, which opens the store. `None`: the configuration has `journal: none`.
     pub fn start(config: Option<&JournalConfig>) -> std::io::Result<Self> {
         let Some(config) = config else { return Ok(Self::default()) };
         let shared = Arc::new(Shared {
@@ -154,7 +157,7 @@ pub fn record_test(
     buffer.push(&[RequestKey::of_request(&event.correlation_id)], RecordRef::Delivery(delivery));
     let (mut packer, mut batch) = (Packer::default(), Batch::default());
     for block in buffer.take(true) {
-        packer.add(&block, &mut batch).map_err(JournalError::io(&config.path))?;
+        packer.add(&block, &mut batch).map_err(JournalError::Compression)?;
     }
-    Database::open(&config.path)?.add(&mut batch, config.max_size).map(|_| ())
+    store::open(&config.store)?.write(&mut batch, config).map(|_| ())
 }

@@ -4,8 +4,8 @@ use std::io;
 
 use zstd::bulk::Compressor;
 
+use super::batch::Batch;
 use super::buffer::{Block, span};
-use super::database::Batch;
 
 /// zstd's level: 1 takes half as long again and saves 4 % of the space, because the records of a block are much alike; -3 would need a
 /// third more space.

@@ -1,15 +1,14 @@
 //! Reads the journal beside a running relay.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
 
-use rusqlite::Connection;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::database::{self, KIND};
 use super::record::decode;
+use super::store::{StoreReader, open_to_read};
 use super::{EventRecord, JournalError, Record, RequestKey};
+use crate::config::JournalStoreConfig;
 
 /// The largest block after decompression, in bytes: a block ends after the record that fills it, and the largest record has the largest
 /// body and properties of a message.
@@ -51,20 +50,20 @@ pub struct Scan {
 
 #[derive(Debug)]
 pub struct JournalReader {
-    connection: Connection,
-    path: PathBuf,
+    store: Box<dyn StoreReader>,
+    /// Of the store, for people.
+    name: String,
 }
 
 impl JournalReader {
     /// `None`: nothing was ever recorded.
-    pub fn open(path: &Path) -> Result<Option<Self>, JournalError> {
-        let connection = KIND.open_to_read(path).map_err(JournalError::open(path))?;
-        Ok(connection.map(|connection| Self { connection, path: path.to_owned() }))
+    pub fn open(config: &JournalStoreConfig) -> Result<Option<Self>, JournalError> {
+        Ok(open_to_read(config)?.map(|store| Self { store, name: config.to_string() }))
     }
 
     /// When the oldest record was written, in milliseconds since 1970.
     pub fn oldest(&self) -> Result<Option<i64>, JournalError> {
-        database::read::oldest(&self.connection).map_err(JournalError::sqlite(&self.path))
+        self.store.oldest()
     }
 
     /// Begins a search for the events that match, but for tests of sinks, in the order of receipt.
@@ -79,11 +78,11 @@ impl JournalReader {
         let next = match &mut scan.blocks {
             None => {
                 let times = (scan.filter.since.unwrap_or(i64::MIN), scan.filter.until.unwrap_or(i64::MAX));
-                database::read::next_block(&self.connection, scan.after, times)
+                self.store.next_block(scan.after, times)?
             }
-            Some(blocks) => self.first_block(blocks),
+            Some(blocks) => self.first_block(blocks)?,
         };
-        let Some((id, block)) = next.map_err(JournalError::sqlite(&self.path))? else { return Ok(false) };
+        let Some((id, block)) = next else { return Ok(false) };
         scan.after = id;
         self.visit_records(&block, &mut |record| match record {
             Record::Event(event) if scan.filter.matches(&event) => visit(event),
@@ -93,9 +92,9 @@ impl JournalReader {
     }
 
     /// Removes blocks up to the first one that was not deleted, and reads that.
-    fn first_block(&self, blocks: &mut BTreeSet<i64>) -> rusqlite::Result<Option<(i64, Vec<u8>)>> {
+    fn first_block(&self, blocks: &mut BTreeSet<i64>) -> Result<Option<(i64, Vec<u8>)>, JournalError> {
         while let Some(block) = blocks.pop_first() {
-            if let Some(records) = database::read::block(&self.connection, block)? {
+            if let Some(records) = self.store.block(block)? {
                 return Ok(Some((block, records)));
             }
         }
@@ -106,10 +105,7 @@ impl JournalReader {
     fn blocks_of(&self, keys: &[RequestKey]) -> Result<BTreeSet<i64>, JournalError> {
         let mut blocks = BTreeSet::new();
         for key in keys {
-            database::read::blocks_of(&self.connection, *key, |block| {
-                blocks.insert(block);
-            })
-            .map_err(JournalError::sqlite(&self.path))?;
+            blocks.extend(self.store.blocks_of(*key)?);
         }
         Ok(blocks)
     }
@@ -127,8 +123,7 @@ impl JournalReader {
     /// they were recorded.
     pub fn find(&self, keys: &[RequestKey], mut visit: impl FnMut(Record<'_>)) -> Result<(), JournalError> {
         for block in self.blocks_of(keys)? {
-            let block = database::read::block(&self.connection, block).map_err(JournalError::sqlite(&self.path))?;
-            if let Some(block) = block {
+            if let Some(block) = self.store.block(block)? {
                 self.visit_records(&block, &mut visit)?;
             }
         }
@@ -136,7 +131,7 @@ impl JournalReader {
     }
 
     fn visit_records(&self, block: &[u8], visit: &mut impl FnMut(Record<'_>)) -> Result<(), JournalError> {
-        let damaged = |found: String| JournalError::Damaged { path: self.path.clone(), found };
+        let damaged = |found: String| JournalError::Damaged { journal: self.name.clone(), found };
         let records = decompress(block).map_err(|error| damaged(error.to_string()))?;
         let mut rest = records.as_slice();
         while let Some((length, after)) = rest.split_first_chunk() {

@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
+use super::store::Contents;
+
 #[derive(Debug, Default)]
 pub struct JournalStats {
     records: AtomicU64,
@@ -40,7 +42,8 @@ impl JournalStats {
         self.skipped.fetch_add(records, Ordering::Relaxed);
     }
 
-    pub(super) fn set(&self, records: u64, bytes: u64, oldest: Option<i64>) {
+    pub(super) fn set(&self, contents: Contents) {
+        let Contents { records, bytes, oldest } = contents;
         self.records.store(records, Ordering::Relaxed);
         self.bytes.store(bytes, Ordering::Relaxed);
         self.oldest.store(oldest.unwrap_or_default(), Ordering::Relaxed);

@@ -4,28 +4,39 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use super::database::{Batch, Database};
+use super::batch::Batch;
 use super::packer::Packer;
+use super::store::{self, Store};
 use super::{JournalError, MAX_LAG, Shared};
-use crate::clock::AgeCutoff;
 use crate::config::JournalConfig;
 use crate::storage::{DiskSpace, quarantine};
 use crate::tasks::TaskKind;
 
-/// How many expired batches are deleted at a time: each delays the next batch by less than a millisecond.
-const EXPIRED_AT_ONCE: usize = 64;
-
 pub(super) struct Writer {
     config: JournalConfig,
     shared: Arc<Shared>,
-    database: Option<Database>,
+    /// None: it was not opened yet, or the last batch was not written.
+    store: Option<Box<dyn Store>>,
     packer: Packer,
+    /// A batch that can be written later, and may be stored. Nothing is added to it.
+    unwritten: Option<Batch>,
     batch: Batch,
     last_write: Instant,
-    /// What the file has, as it is shown.
-    records: u64,
     /// Why the last batch was not written. It is logged when it changes.
     problem: Option<String>,
+}
+
+/// Why a batch is not written.
+struct Problem {
+    text: String,
+    /// The same batch may be written later.
+    is_transient: bool,
+}
+
+impl From<JournalError> for Problem {
+    fn from(error: JournalError) -> Self {
+        Self { text: error.to_string(), is_transient: error.is_transient() }
+    }
 }
 
 impl Writer {
@@ -33,11 +44,11 @@ impl Writer {
         Self {
             config,
             shared,
-            database: None,
+            store: None,
             packer: Packer::default(),
+            unwritten: None,
             batch: Batch::default(),
             last_write: Instant::now(),
-            records: 0,
             problem: None,
         }
     }
@@ -48,24 +59,19 @@ impl Writer {
             // Asked before the records are taken: whatever was recorded before the end is written.
             let is_closing = self.shared.is_closing.load(Ordering::Relaxed);
             let wait = MAX_LAG.saturating_sub(self.last_write.elapsed());
-            if !is_closing && !wait.is_zero() && !self.shared.buffer.has_full_block() {
+            let can_take = !self.batch.is_full() && self.shared.buffer.has_full_block();
+            if !is_closing && !wait.is_zero() && !can_take {
                 std::thread::park_timeout(wait);
             }
             TaskKind::JournalWriter.panic_if_requested();
             let is_due = is_closing || self.last_write.elapsed() >= MAX_LAG;
-            for block in self.shared.buffer.take(is_due) {
-                if let Err(error) = self.packer.add(&block, &mut self.batch) {
-                    self.skip(block.records, error.to_string());
-                }
-                self.shared.buffer.reuse(block);
+            // While nothing can be written, records wait in the buffer, which has a limit.
+            if is_closing || !self.batch.is_full() {
+                self.take(is_due);
             }
-            if is_due || self.batch.is_full() {
+            if is_due || (self.batch.is_full() && self.unwritten.is_none()) {
                 self.last_write = Instant::now();
-                let mut batch = std::mem::take(&mut self.batch);
-                match self.write(&mut batch) {
-                    Ok(()) => self.on_success(),
-                    Err(problem) => self.skip(batch.records, problem),
-                }
+                self.write_batches(is_closing);
             }
             if is_closing {
                 return;
@@ -73,68 +79,71 @@ impl Writer {
         }
     }
 
-    /// Writes a batch, and deletes what is too old or too much. The error says why the batch is left out.
-    fn write(&mut self, batch: &mut Batch) -> Result<(), String> {
-        if DiskSpace::of(&self.config.path) != DiskSpace::Plenty {
-            return Err("its disk is nearly full; what is left is for the spool".to_owned());
+    fn take(&mut self, growing: bool) {
+        for block in self.shared.buffer.take(growing) {
+            if let Err(error) = self.packer.add(&block, &mut self.batch) {
+                self.skip(block.records, error.to_string());
+            }
+            self.shared.buffer.reuse(block);
         }
-        let mut database = match self.database.take() {
-            Some(database) => database,
+    }
+
+    /// Writes what is left of the last time, and then the rest.
+    fn write_batches(&mut self, is_closing: bool) {
+        let rest = std::mem::take(&mut self.batch);
+        for mut batch in self.unwritten.take().into_iter().chain([rest]) {
+            if self.unwritten.is_some() {
+                self.batch = batch;
+                return;
+            }
+            match self.write(&mut batch) {
+                Ok(()) => self.on_success(),
+                Err(problem) if problem.is_transient && !is_closing => self.keep(batch, problem.text),
+                Err(problem) => self.skip(batch.records, problem.text),
+            }
+        }
+    }
+
+    /// Writes a batch, and deletes what is too old or too much.
+    fn write(&mut self, batch: &mut Batch) -> Result<(), Problem> {
+        if self.config.store.file().is_some_and(|path| DiskSpace::of(path) != DiskSpace::Plenty) {
+            let text = "its disk is nearly full; what is left is for the spool".to_owned();
+            return Err(Problem { text, is_transient: false });
+        }
+        let mut store = match self.store.take() {
+            Some(store) => store,
             None => self.open()?,
         };
-        match self.write_to(&mut database, batch) {
-            Ok(()) => {
-                self.database = Some(database);
+        match store.write(batch, &self.config) {
+            Ok(contents) => {
+                self.shared.stats.set(contents);
+                self.store = Some(store);
                 Ok(())
             }
             Err(error) => {
-                // The file can't be renamed while it is open.
-                drop(database);
+                // A file can't be renamed while it is open.
+                drop(store);
                 self.replace_damaged(&error);
-                Err(error.to_string())
+                Err(error.into())
             }
         }
     }
 
-    fn write_to(&mut self, database: &mut Database, batch: &mut Batch) -> Result<(), JournalError> {
-        let cutoff = AgeCutoff::of(self.config.keep);
-        for _ in 0..EXPIRED_AT_ONCE {
-            let Some(records) = database.delete_expired(cutoff)? else { break };
-            self.records = self.records.saturating_sub(records);
-        }
-        if batch.records > 0 {
-            if database.is_blocked()? {
-                return Err(JournalError::Busy(self.config.path.clone()));
-            }
-            let deleted = database.add(batch, self.config.max_size)?;
-            self.records = self.records.saturating_sub(deleted) + u64::from(batch.records);
-        }
-        let oldest = database.oldest()?;
-        self.shared.stats.set(self.records, database.size()?, oldest);
-        Ok(())
-    }
-
-    /// Opens the file; one that can't be used becomes a new one.
-    fn open(&mut self) -> Result<Database, String> {
-        let open = || Database::open(&self.config.path).and_then(|database| Ok((database.records()?, database)));
-        let (records, database) = match open() {
+    /// Opens the store; a file that can't be used becomes a new one.
+    fn open(&self) -> Result<Box<dyn Store>, JournalError> {
+        match store::open(&self.config.store) {
             Err(error) if error.needs_new_file() => {
                 self.replace_damaged(&error);
-                open()
+                store::open(&self.config.store)
             }
             opened => opened,
         }
-        .map_err(|error| error.to_string())?;
-        self.records = records;
-        Ok(database)
     }
 
     /// Renames a file that can't be used, so that the next batch begins a new one.
     fn replace_damaged(&self, error: &JournalError) {
-        if !error.needs_new_file() {
-            return;
-        }
-        match quarantine(&self.config.path) {
+        let Some(file) = self.config.store.file().filter(|_| error.needs_new_file()) else { return };
+        match quarantine(file) {
             Ok(renamed) => tracing::error!(
                 %error, file = %renamed.display(),
                 "the journal can't be used; the relay renamed its file to this one and starts a new journal"
@@ -148,6 +157,22 @@ impl Writer {
     fn on_success(&mut self) {
         if self.problem.take().is_some() {
             tracing::info!("the journal is written again");
+        }
+    }
+
+    /// Keeps a batch to write it later.
+    fn keep(&mut self, batch: Batch, problem: String) {
+        if batch.records == 0 {
+            return;
+        }
+        self.unwritten = Some(batch);
+        // What the database says may change while it is away.
+        if self.problem.is_none() {
+            tracing::warn!(
+                error = problem,
+                "the journal can't be written at the moment; what fits into memory is written later"
+            );
+            self.problem = Some(problem);
         }
     }
 

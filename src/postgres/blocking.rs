@@ -18,7 +18,7 @@ pub fn runtime() -> Result<Runtime, PostgresError> {
 }
 
 impl BlockingConnection {
-    /// As [`Connection::open`].
+    /// Connects as [`Connection::open`], and waits for it.
     pub fn open(config: &PostgresConfig, subject: &'static str) -> Result<Self, PostgresError> {
         apart(|| {
             let runtime = runtime()?;
@@ -27,7 +27,7 @@ impl BlockingConnection {
         })
     }
 
-    /// Waits until `work` is done.
+    /// Does `work`, and waits until it is done.
     pub fn run<T: Send, E: From<PostgresError> + Send>(
         &self,
         work: impl AsyncFnOnce(&Connection) -> Result<T, E> + Send,

@@ -240,6 +240,14 @@ impl PostgresError {
         self.is_transient
     }
 
+    /// Another transaction creates the same at the same time: then `IF NOT EXISTS` fails (PostgreSQL manual, Appendix A).
+    #[must_use]
+    pub fn is_race(&self) -> bool {
+        use tokio_postgres::error::SqlState;
+        let races = [SqlState::UNIQUE_VIOLATION, SqlState::DUPLICATE_SCHEMA, SqlState::DUPLICATE_TABLE];
+        races.iter().any(|race| self.sqlstate() == Some(race.code()))
+    }
+
     /// PostgreSQL's code (manual, Appendix A), if the server answered by one.
     #[must_use]
     pub fn sqlstate(&self) -> Option<&str> {

@@ -5,13 +5,17 @@ mod channel_binding;
 mod connection;
 mod error;
 mod report;
+mod schema;
 mod sqlstate;
 mod stream;
+#[cfg(test)]
+pub(crate) mod testing;
 
 pub use blocking::{BlockingConnection, runtime};
 pub use connection::{CONNECT_TIMEOUT, Connection, Values};
 pub use error::{PostgresError, PostgresErrorKind};
 pub use report::{ServerReport, inspect};
+pub use schema::{create_schema, create_with_others};
 
 use std::fmt;
 use std::future::poll_fn;

@@ -29,7 +29,7 @@ pub use handle::Handle;
 pub use jobs::{Job, JobOutcome, JobRequest, JobStatus, Jobs, STOPPED};
 pub use orphaned_sinks::OrphanedSink;
 pub use redrive::{RedriveRequest, RedriveResult, dry_run};
-pub use replay::{ReplayRequest, count_events};
+pub use replay::{EventCount, ReplayRequest, count_events};
 pub use send_test::{InvalidTest, TEST_TIMEOUT, TestEvent, TestRequest, TestResult};
 pub use stats::{RouteStats, Stats, StatsSnapshot};
 

@@ -1,6 +1,6 @@
 //! Replays events of the journal: each becomes a delivery in the spool, for one sink and by the current configuration.
 
-use std::path::{Path, PathBuf};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::orphans::backlog_of;
 use super::redrive::{RedriveResult, check_takes_events, new_delivery, no_sink};
-use crate::config::{Config, SinkConfig};
+use crate::config::{Config, JournalStoreConfig, SinkConfig};
 use crate::event::{Event, EventView, Message};
 use crate::journal::{EventFilter, EventRecord, JournalError, JournalReader, Scan};
 use crate::net::RateLimiter;
@@ -26,6 +26,8 @@ const BACKLOG_POLL: Duration = Duration::from_millis(100);
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ReplayRequest {
     pub filter: EventFilter,
+    /// Only what came from the sources of this part of the spool.
+    pub shard: String,
     pub sink: String,
     /// Events per second at most.
     pub rate: Option<f64>,
@@ -35,22 +37,40 @@ pub struct ReplayRequest {
 
 /// An event of the journal, as it is replayed.
 struct ReplayedEvent {
+    source: String,
     kind: String,
     tenant: Arc<str>,
     /// None: messages were not recorded.
     message: Option<Result<Message, String>>,
 }
 
-/// How many events match, and how many of them without their messages.
-pub fn count_events(journal: &Path, filter: &EventFilter) -> Result<(u64, u64), String> {
-    let (mut all, mut without) = (0, 0);
-    let Some(reader) = JournalReader::open(journal).map_err(|error| error.to_string())? else { return Ok((0, 0)) };
+/// The events that match.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EventCount {
+    /// By the part of the spool that has what comes from their sources.
+    pub of_shards: BTreeMap<String, u64>,
+    /// How many of them have no message.
+    pub without_message: u64,
+}
+
+impl EventCount {
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.of_shards.values().sum()
+    }
+}
+
+pub fn count_events(config: &Config, journal: &JournalStoreConfig, filter: &EventFilter) -> Result<EventCount, String> {
+    let mut found = EventCount::default();
+    let Some(reader) = JournalReader::open(journal).map_err(|error| error.to_string())? else { return Ok(found) };
     let mut scan = reader.scan(filter.clone()).map_err(|error| error.to_string())?;
     while let Some(events) = read_block(&reader, &mut scan)? {
-        all += events.len() as u64;
-        without += events.iter().filter(|event| event.message.is_none()).count() as u64;
+        for event in events {
+            *found.of_shards.entry(config.shard_of(&event.source).to_owned()).or_default() += 1;
+            found.without_message += u64::from(event.message.is_none());
+        }
     }
-    Ok((all, without))
+    Ok(found)
 }
 
 /// Replays the oldest first, each as if it were received now. An error is a sentence; what was replayed before it stays replayed.
@@ -73,10 +93,10 @@ pub(super) async fn replay(
     progress.set_total(request.total);
     let limiter = request.rate.map(RateLimiter::new);
     let mut done = RedriveResult::default();
-    let mut blocks = Blocks::open(journal.path.clone(), request.filter).await?;
+    let mut blocks = Blocks::open(journal.store.clone(), request.filter).await?;
     while let Some(events) = blocks.next().await? {
         let mut deliveries = Vec::with_capacity(BATCH);
-        for event in events {
+        for event in events.into_iter().filter(|event| config.shard_of(&event.source) == request.shard) {
             match delivery(config, sink, SinkIndex(place), event) {
                 Ok(delivery) => {
                     if let Some(limiter) = &limiter {
@@ -131,7 +151,7 @@ fn delivery(
     index: SinkIndex,
     replayed: ReplayedEvent,
 ) -> Result<SpooledDelivery, String> {
-    let ReplayedEvent { kind, tenant, message } = replayed;
+    let ReplayedEvent { kind, tenant, message, .. } = replayed;
     let message = message.ok_or_else(|| {
         "its message was not recorded: it is larger than 1 MiB, or the configuration said `journal: { bodies: false }`".to_owned()
     })??;
@@ -159,7 +179,7 @@ struct Blocks {
 }
 
 impl Blocks {
-    async fn open(journal: PathBuf, filter: EventFilter) -> Result<Self, String> {
+    async fn open(journal: JournalStoreConfig, filter: EventFilter) -> Result<Self, String> {
         let open = move || {
             let Some(reader) = JournalReader::open(&journal)? else { return Ok(None) };
             let scan = reader.scan(filter)?;
@@ -207,6 +227,7 @@ fn read_block(reader: &JournalReader, scan: &mut Scan) -> Result<Option<Vec<Repl
 impl ReplayedEvent {
     fn of(record: &EventRecord<'_>) -> Self {
         Self {
+            source: record.source.to_owned(),
             kind: record.kind.to_owned(),
             tenant: record.tenant.into(),
             message: record.message.as_ref().map(|message| message.to_message(record.source, false)),

@@ -19,7 +19,6 @@ use super::running::keep_restart_only_settings;
 use super::{CLOSE_TIMEOUT, RelayError, Stats, relay};
 use crate::config::{Config, UNDIVIDED};
 use crate::delivery::LogLimiter;
-use crate::event::SourceName;
 use crate::journal::Journal;
 use crate::spool::{Component, ShardState, ShardView, ShardWatch, Spool, SpoolError};
 
@@ -230,14 +229,9 @@ impl Shards {
     fn concerns(&self, request: &SetPaused, shard: &str) -> bool {
         let is_of_subject = match &request.subject {
             Component::Sink(_) => true,
-            Component::Source(name) => self.shard_of(name) == shard,
+            Component::Source(name) => self.config.shard_of(name) == shard,
         };
         is_of_subject && request.shard.as_deref().is_none_or(|only| only == shard)
-    }
-
-    fn shard_of(&self, source: &str) -> &str {
-        let name = SourceName::new(source);
-        self.config.sources.iter().find(|known| known.name == name).map_or(UNDIVIDED, |known| known.shard())
     }
 
     /// Answers a command when all shards have, with the first error. `config` is that of a reload.

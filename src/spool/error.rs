@@ -129,6 +129,11 @@ impl SpoolError {
         self.is_in_use() || self.is_transient()
     }
 
+    /// Another transaction creates the same tables at the same time.
+    pub(super) fn is_race(&self) -> bool {
+        matches!(self, Self::Postgres(error) if error.is_race())
+    }
+
     /// The spool may be usable later, without a change.
     fn is_transient(&self) -> bool {
         match self {

@@ -11,9 +11,7 @@ pub use model::{
     DeliveryState, Request, Trace, TracedAlert, TracedAlertState, TracedDelivery, TracedDestination, TracedEvent,
 };
 
-use std::path::Path;
-
-use crate::config::Config;
+use crate::config::{Config, JournalStoreConfig};
 use crate::journal::{JournalError, JournalReader};
 use crate::spool::{SpoolError, SpoolReader};
 
@@ -39,17 +37,20 @@ pub enum TraceError {
          each event from then on"
     )]
     Disabled,
-    #[error(
-        "there is no journal {0}: no relay has run with this data directory, or its configuration says `journal: none`"
-    )]
+    #[error("there is no journal {0}: no relay has run with it, or its configuration says `journal: none`")]
     Missing(String),
 }
 
 /// Traces all requests that match. An id that is unknown has none.
-pub fn trace(config: Option<&Config>, journal: &Path, spool: &SpoolReader, query: &Query) -> Result<Trace, TraceError> {
+pub fn trace(
+    config: Option<&Config>,
+    journal: &JournalStoreConfig,
+    spool: &SpoolReader,
+    query: &Query,
+) -> Result<Trace, TraceError> {
     if config.is_some_and(|config| config.journal.is_none()) {
         return Err(TraceError::Disabled);
     }
-    let reader = JournalReader::open(journal)?.ok_or_else(|| TraceError::Missing(journal.display().to_string()))?;
+    let reader = JournalReader::open(journal)?.ok_or_else(|| TraceError::Missing(journal.to_string()))?;
     assemble::trace(config, &reader, spool, query)
 }

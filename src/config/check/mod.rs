@@ -30,7 +30,7 @@ mod unmatched;
 mod webhook;
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,8 +39,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use self::common::{DAY, GIB, HOUR, MIB, SECOND, period, size, unknown_name};
 use self::transform::Transforms;
 use super::files::NamedFiles;
-use super::model::{AdminConfig, Config, DeadLettersConfig, DeliveryConfig, JournalConfig};
-use super::own;
+use super::model::{AdminConfig, Config, DeadLettersConfig, DeliveryConfig, JournalConfig, JournalStoreConfig};
 use super::raw;
 use super::text::decode::{self, At, NoneOr};
 use super::text::diagnostic::Diagnostic;
@@ -82,7 +81,8 @@ pub(super) fn config(tree: &Node, reader: &mut Reader<'_>) -> Option<Config> {
     let rules = routes::rules(raw, &transforms, reader);
     let alerts = alerts::alerts(raw, reader);
     let dead_letters = dead_letters(raw, reader);
-    let journal = journal(raw.journal.as_ref(), &data_dir, reader);
+    let journal =
+        spool.as_ref().and_then(|spool| journal(raw.journal.as_ref(), spool.store.journal(&data_dir), reader));
     let delivery = delivery(raw.delivery.as_ref(), reader);
     let admin = admin(raw.admin.as_ref(), reader);
     consistency::check(raw, rules.as_ref(), alerts.as_deref(), reader);
@@ -156,14 +156,18 @@ fn dead_letters(root: &raw::Root, reader: &mut Reader<'_>) -> DeadLettersConfig 
     }
 }
 
-fn journal(raw: Option<&At<NoneOr<raw::Journal>>>, data_dir: &Path, reader: &mut Reader<'_>) -> Option<JournalConfig> {
+fn journal(
+    raw: Option<&At<NoneOr<raw::Journal>>>,
+    store: JournalStoreConfig,
+    reader: &mut Reader<'_>,
+) -> Option<JournalConfig> {
     let raw = match raw.map(|raw| &raw.value) {
         Some(NoneOr::None) => return None,
         Some(NoneOr::Some(raw)) => Some(raw),
         None => None,
     };
     Some(JournalConfig {
-        path: own::journal(data_dir),
+        store,
         keep: period(reader, raw.and_then(|raw| raw.keep.as_ref()), 7 * DAY, SECOND..=3_650 * DAY),
         max_size: size(reader, raw.and_then(|raw| raw.max_size.as_ref()), GIB, 64 * MIB..=1024 * GIB),
         bodies: raw.and_then(|raw| raw.bodies.as_ref()).is_none_or(|at| at.value.0),

@@ -59,6 +59,13 @@ impl Config {
         std::iter::once(UNDIVIDED).chain(divided).collect()
     }
 
+    /// The name of the part that has what comes from that source.
+    #[must_use]
+    pub fn shard_of(&self, source: &str) -> &str {
+        let is_source = |config: &&SourceConfig| config.name.as_str() == source;
+        self.sources.iter().find(is_source).map_or(UNDIVIDED, SourceConfig::shard)
+    }
+
     /// A part of the spool, and of the limits.
     #[must_use]
     pub fn spool_of(&self, shard: &str) -> (SpoolConfig, DeadLettersConfig) {

@@ -1,13 +1,11 @@
 //! The schema of the spool: it is made at the first start, and has a version.
 
-use tokio_postgres::error::SqlState;
-
 use super::shard::{Shard, TABLES};
 use super::transfer::Mark;
 use crate::clock::ClockBase;
 use crate::config::PostgresConfig;
 use crate::postgres::Connection;
-use crate::postgres::PostgresError;
+use crate::postgres::{create_schema, create_with_others};
 use crate::spool::SpoolError;
 
 pub(in crate::spool) const VERSION: i32 = 3;
@@ -20,9 +18,6 @@ const SHARED: &str = include_str!("shared.sql");
 /// What version 3 has beside that.
 const SINCE_VERSION_3: &str = concat!(include_str!("commands.sql"), include_str!("migration.sql"));
 const SHARD: &str = include_str!("shard.sql");
-
-/// How often the creation is tried: two relays that start together can get in each other's way.
-const TRIES: u32 = 5;
 
 /// Creates the schema and its tables if they are missing, and the shard. Afterwards the connection uses that shard. Fails if the spool was
 /// moved to a file, or a move has not ended.
@@ -43,24 +38,10 @@ async fn migrate_if(
     config: &PostgresConfig,
     even_if_moved: bool,
 ) -> Result<Shard, SpoolError> {
-    let mut tries = 0;
-    let shard = loop {
-        tries += 1;
-        match create(connection, config, even_if_moved).await {
-            Err(SpoolError::Postgres(error)) if tries < TRIES && is_race(&error) => {
-                connection.batch("ROLLBACK").await?;
-            }
-            created => break created?,
-        }
-    };
+    let create = async || create(connection, config, even_if_moved).await;
+    let shard = create_with_others(connection, create, SpoolError::is_race).await?;
     shard.use_in(connection).await?;
     Ok(shard)
-}
-
-/// `IF NOT EXISTS` fails if another transaction creates the same at the same time (PostgreSQL manual, Appendix A).
-fn is_race(error: &PostgresError) -> bool {
-    let races = [SqlState::UNIQUE_VIOLATION, SqlState::DUPLICATE_SCHEMA, SqlState::DUPLICATE_TABLE];
-    races.iter().any(|race| error.sqlstate() == Some(race.code()))
 }
 
 async fn create(connection: &Connection, config: &PostgresConfig, even_if_moved: bool) -> Result<Shard, SpoolError> {
@@ -100,12 +81,6 @@ async fn create(connection: &Connection, config: &PostgresConfig, even_if_moved:
     };
     connection.batch("COMMIT").await?;
     Ok(shard)
-}
-
-/// The statement that creates the schema. A role may be allowed to use one that an administrator has created, but not to create one.
-async fn create_schema(connection: &Connection, schema: &str) -> Result<String, SpoolError> {
-    let exists = connection.row("SELECT 1 FROM pg_namespace WHERE nspname = $1", &[&schema]).await?.is_some();
-    Ok(if exists { String::new() } else { format!("CREATE SCHEMA IF NOT EXISTS \"{schema}\";") })
 }
 
 /// Creates the tables of shard 0, and the tables of all shards after their model.

@@ -23,16 +23,12 @@ use uuid::Uuid;
 
 use super::*;
 use crate::clock::WallTime;
-use crate::config::{OnCorrupt, PostgresConfig, PostgresPassword, Secret, SqliteConfig, SslMode, UNDIVIDED};
+use crate::config::{OnCorrupt, PostgresConfig, SqliteConfig, UNDIVIDED};
 use crate::event::{HeaderValue, Message, Properties, Reason, SourceName};
-use crate::net::Tls;
 use crate::rules::SinkName;
 use crate::source::{EntryId, Settlement};
 
 const GRACE: Duration = Duration::from_secs(20);
-
-/// The store of the tests is `postgres` where it says so; otherwise SQLite.
-const STORE: &str = "REGARDS_RELAY_TEST_SPOOL";
 
 struct Setup {
     directory: tempfile::TempDir,
@@ -44,8 +40,7 @@ struct Setup {
 
 impl Setup {
     fn new() -> Self {
-        let in_postgres = std::env::var(STORE).is_ok_and(|store| store == "postgres");
-        Self { database: in_postgres.then(database), ..Self::in_a_file() }
+        Self { database: crate::postgres::testing::schema(), ..Self::in_a_file() }
     }
 
     /// For what only a spool in a file does.
@@ -94,25 +89,6 @@ impl Setup {
         };
         self.read().list(filter, gather).unwrap();
         ids
-    }
-}
-
-/// An empty schema of the server that runs for the tests.
-fn database() -> PostgresConfig {
-    let variable =
-        |name: &str| std::env::var(format!("REGARDS_RELAY_TEST_POSTGRES_{name}")).expect("a server for the tests");
-    PostgresConfig {
-        hosts: vec![("127.0.0.1".to_owned(), variable("PORT").parse().unwrap())],
-        user: variable("USER"),
-        password: Some(PostgresPassword::Alone(Secret::text(variable("PASSWORD")))),
-        database: variable("DATABASE"),
-        schema: format!("t{:x}_{}", fastrand::u64(..), std::process::id()),
-        shard: String::new(),
-        lease: Duration::from_mins(1),
-        ssl_mode: SslMode::Require,
-        connect_timeout: Duration::from_secs(20),
-        application_name: "regards-relay".to_owned(),
-        tls: Tls::default(),
     }
 }
 

@@ -47,7 +47,7 @@ fn is_without_failpoints() -> bool {
 
 impl Pair {
     /// With a proxy before the database, which sees what the relays send.
-    async fn behind_proxy(lease: &str) -> (Self, Proxy) {
+    pub(super) async fn behind_proxy(lease: &str) -> (Self, Proxy) {
         let services = Services::shared();
         let proxy = Proxy::to(services.postgres_port()).await;
         let pair = Self::with(&services, &address(&services, proxy.port(), "sslmode=disable"), lease).await;

@@ -2,6 +2,7 @@
 
 mod broken_promises;
 mod commands;
+mod journal;
 mod migrate;
 mod shards;
 mod takeover;

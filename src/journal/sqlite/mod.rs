@@ -1,4 +1,8 @@
-//! The file of the journal as its only writer uses it, and the statements on its tables.
+//! The journal in a file: `journal.db` in the data directory.
+
+mod reader;
+
+pub(super) use reader::SqliteReader;
 
 use std::path::{Path, PathBuf};
 
@@ -6,8 +10,11 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, params};
 
 use super::JournalError;
+use super::batch::{BLOCK, BUCKET, Batch};
 use super::keys::BUCKETS;
+use super::store::{Contents, Store};
 use crate::clock::{AgeCutoff, Timestamp};
+use crate::config::JournalConfig;
 use crate::storage::{self, BUSY_TIMEOUT, FileKind, log_of};
 
 pub(super) const SCHEMA_VERSION: i64 = 1;
@@ -30,47 +37,19 @@ const CACHE_KIB: i64 = 2 * 1024;
 /// How many free pages are given back to the disk at a time, if the file is larger than its limit.
 const VACUUM_PAGES: u64 = 1024;
 
-/// Buckets are numbered from here.
-const BUCKET: i64 = 1 << 48;
-const BLOCK: i64 = 1 << 16;
+/// How many expired batches are deleted at a time: each delays the next batch by less than a millisecond.
+const EXPIRED_AT_ONCE: usize = 64;
 
-/// With this size, in bytes before they are compressed, the records of a batch are written at once.
-const FULL_BATCH: usize = 2 * 1024 * 1024;
-
-/// The records of one transaction.
-#[derive(Debug, Default)]
-pub(super) struct Batch {
-    pub(super) records: u32,
-    /// Their size before they were compressed, in bytes.
-    pub(super) uncompressed: usize,
-    /// The earliest and the latest receipt of its events.
-    pub(super) received: Option<(i64, i64)>,
-    /// Compressed.
-    pub(super) blocks: Vec<Vec<u8>>,
-    /// The words of each bucket.
-    pub(super) keys: [Vec<u64>; BUCKETS as usize],
-}
-
-impl Batch {
-    pub(super) const fn is_full(&self) -> bool {
-        self.uncompressed >= FULL_BATCH
-    }
-
-    /// What it takes in the file, about, in bytes.
-    fn size(&self) -> u64 {
-        let blocks: usize = self.blocks.iter().map(|block| block.len().next_multiple_of(4096)).sum();
-        let keys: usize = self.keys.iter().map(|words| words.len() * 8 + 32).sum();
-        (blocks + keys) as u64
-    }
-}
-
+/// The file as its only writer uses it.
 #[derive(Debug)]
-pub(super) struct Database {
+pub(super) struct SqliteStore {
     connection: Connection,
     path: PathBuf,
+    /// How many records the file has.
+    records: u64,
 }
 
-impl Database {
+impl SqliteStore {
     /// Opens the file, and creates it if it is missing.
     pub(super) fn open(path: &Path) -> Result<Self, JournalError> {
         let directory = path.parent().unwrap_or(Path::new("."));
@@ -88,29 +67,21 @@ impl Database {
             if has_schema { Ok(()) } else { KIND.create_schema(&connection) }
         };
         prepare().map_err(JournalError::sqlite(path))?;
-        Ok(Self { connection, path: path.to_owned() })
-    }
-
-    /// How many records the file has. Reads all batches.
-    pub(super) fn records(&self) -> Result<u64, JournalError> {
-        self.connection
+        // Reads all batches.
+        let records = connection
             .query_row("SELECT coalesce(sum(records), 0) FROM batches", [], |row| row.get(0))
             .map(i64::cast_unsigned)
-            .map_err(JournalError::sqlite(&self.path))
-    }
-
-    /// When the oldest batch was written.
-    pub(super) fn oldest(&self) -> Result<Option<i64>, JournalError> {
-        read::oldest(&self.connection).map_err(JournalError::sqlite(&self.path))
+            .map_err(JournalError::sqlite(path))?;
+        Ok(Self { connection, path: path.to_owned(), records })
     }
 
     /// The size of the file and its log, in bytes.
-    pub(super) fn size(&self) -> Result<u64, JournalError> {
+    fn size(&self) -> Result<u64, JournalError> {
         Ok(self.pages("page_count")? * PAGE + self.log_size())
     }
 
     /// Whether a reader keeps the log from being emptied, so that nothing can be written.
-    pub(super) fn is_blocked(&self) -> Result<bool, JournalError> {
+    fn is_blocked(&self) -> Result<bool, JournalError> {
         if self.log_size() < MAX_LOG {
             return Ok(false);
         }
@@ -121,12 +92,12 @@ impl Database {
     }
 
     /// Adds a batch, and deletes as many of the oldest ones as the limit requires. Returns how many records were deleted.
-    pub(super) fn add(&self, batch: &mut Batch, max_size: u64) -> Result<u64, JournalError> {
+    fn add(&self, batch: &mut Batch, max_size: u64) -> Result<u64, JournalError> {
         // The rest is for the log.
         let limit = max_size - max_size / 20;
         let transaction = self.begin()?;
         let mut deleted = 0;
-        while self.used()? + batch.size() > limit
+        while self.used()? + size(batch) > limit
             && let Some(records) = self.delete_oldest()?
         {
             deleted += records;
@@ -155,20 +126,14 @@ impl Database {
             insert.execute(params![id * BLOCK + number, block])?;
         }
         let mut insert = self.connection.prepare_cached("INSERT INTO keys (id, words) VALUES (?, ?)")?;
-        let mut bytes = Vec::new();
-        for (bucket, words) in (0..).zip(&mut batch.keys).filter(|(_, words)| !words.is_empty()) {
-            // An event and the ends of its deliveries have keys in common.
-            words.sort_unstable();
-            words.dedup();
-            bytes.clear();
-            bytes.extend(words.iter().flat_map(|word| word.to_le_bytes()));
-            insert.execute(params![bucket * BUCKET + id, bytes])?;
+        for (bucket, words) in batch.buckets() {
+            insert.execute(params![bucket * BUCKET + id, words])?;
         }
         Ok(())
     }
 
     /// Deletes the oldest batch if it was written before `cutoff`. Returns how many records it had.
-    pub(super) fn delete_expired(&self, cutoff: AgeCutoff) -> Result<Option<u64>, JournalError> {
+    fn delete_expired(&self, cutoff: AgeCutoff) -> Result<Option<u64>, JournalError> {
         let oldest = "SELECT CASE boot WHEN ? THEN uptime < ? ELSE at < ? END FROM batches ORDER BY id LIMIT 1";
         let is_expired = self
             .connection
@@ -244,6 +209,32 @@ impl Database {
     }
 }
 
+impl Store for SqliteStore {
+    fn write(&mut self, batch: &mut Batch, config: &JournalConfig) -> Result<Contents, JournalError> {
+        let cutoff = AgeCutoff::of(config.keep);
+        for _ in 0..EXPIRED_AT_ONCE {
+            let Some(records) = self.delete_expired(cutoff)? else { break };
+            self.records = self.records.saturating_sub(records);
+        }
+        if batch.records > 0 {
+            if self.is_blocked()? {
+                return Err(JournalError::Busy(self.path.clone()));
+            }
+            let deleted = self.add(batch, config.max_size)?;
+            self.records = self.records.saturating_sub(deleted) + u64::from(batch.records);
+        }
+        let oldest = reader::oldest(&self.connection).map_err(JournalError::sqlite(&self.path))?;
+        Ok(Contents { records: self.records, bytes: self.size()?, oldest })
+    }
+}
+
+/// About what the batch takes in the file, in bytes.
+fn size(batch: &Batch) -> u64 {
+    let blocks: usize = batch.blocks.iter().map(|block| block.len().next_multiple_of(4096)).sum();
+    let keys: usize = batch.keys.iter().map(|words| words.len() * 8 + 32).sum();
+    (blocks + keys) as u64
+}
+
 fn configure(connection: &Connection) -> rusqlite::Result<()> {
     // Takes effect only in an empty file, and only before the file has a log.
     connection.pragma_update(None, "page_size", PAGE.cast_signed())?;
@@ -255,54 +246,4 @@ fn configure(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "journal_size_limit", (WAL_PAGES * PAGE).cast_signed())?;
     connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
     connection.pragma_update(None, "wal_autocheckpoint", WAL_PAGES.cast_signed())
-}
-
-pub(super) mod read {
-    use super::{BLOCK, BUCKET, Connection, OptionalExtension};
-    use crate::journal::keys::RequestKey;
-
-    /// Calls `found` with the id of each block that has the key, the oldest first.
-    pub fn blocks_of(connection: &Connection, key: RequestKey, mut found: impl FnMut(i64)) -> rusqlite::Result<()> {
-        let bucket = i64::from(key.bucket()) * BUCKET;
-        let mut keys = connection.prepare_cached("SELECT id, words FROM keys WHERE id BETWEEN ? AND ? ORDER BY id")?;
-        let mut rows = keys.query([bucket, bucket + BUCKET - 1])?;
-        while let Some(row) = rows.next()? {
-            let batch = row.get::<_, i64>(0)? - bucket;
-            let words = row.get_ref(1)?.as_blob()?;
-            for word in words.as_chunks().0 {
-                if let Some(block) = key.block(u64::from_le_bytes(*word)) {
-                    found(batch * BLOCK + i64::from(block));
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// The records of a block, compressed; `None`: it was deleted.
-    pub fn block(connection: &Connection, id: i64) -> rusqlite::Result<Option<Vec<u8>>> {
-        connection
-            .prepare_cached("SELECT records FROM blocks WHERE id = ?")?
-            .query_row([id], |row| row.get(0))
-            .optional()
-    }
-
-    /// The first block after the block `after` that may have events that were received between these times.
-    pub fn next_block(
-        connection: &Connection,
-        after: i64,
-        (since, until): (i64, i64),
-    ) -> rusqlite::Result<Option<(i64, Vec<u8>)>> {
-        // The rest of the batch, or the first block of a later one.
-        let next = "SELECT b.id, b.records FROM batches JOIN blocks b ON b.id BETWEEN batches.id << 16 AND (batches.id << 16) + 65535 \
-                    WHERE batches.id >= ?1 >> 16 AND first <= ?3 AND last >= ?2 AND b.id > ?1 ORDER BY batches.id, b.id LIMIT 1";
-        connection
-            .prepare_cached(next)?
-            .query_row([after, since, until], |row| Ok((row.get(0)?, row.get(1)?)))
-            .optional()
-    }
-
-    /// When the oldest batch was written; `None`: there is none.
-    pub fn oldest(connection: &Connection) -> rusqlite::Result<Option<i64>> {
-        connection.query_row("SELECT at FROM batches ORDER BY id LIMIT 1", [], |row| row.get(0)).optional()
-    }
 }

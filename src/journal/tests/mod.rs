@@ -1,6 +1,8 @@
 //! The journal as a whole: what is recorded is found, the file keeps its limits, and nothing stops because of it.
 
-use std::path::PathBuf;
+mod postgres;
+
+use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -9,7 +11,9 @@ use tempfile::TempDir;
 
 use super::buffer::Pushed::{Filled, Skipped, Stored};
 use super::*;
+use crate::config::JournalStoreConfig;
 use crate::event::{DecodeOptions, ExpectedFamily, HeaderValue, Properties, SourceName, Validation};
+use crate::postgres::{BlockingConnection, PostgresError, testing};
 
 /// The end of a test that waits for the journal's thread.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -21,10 +25,25 @@ struct Setup {
 
 impl Setup {
     fn new() -> Self {
+        Self::in_postgres().unwrap_or_else(Self::in_a_file)
+    }
+
+    fn in_postgres() -> Option<Self> {
+        let store = JournalStoreConfig::Postgres(Box::new(testing::schema()?));
+        let Self { directory, config } = Self::in_a_file();
+        Some(Self { directory, config: JournalConfig { store, ..config } })
+    }
+
+    /// For what only a journal in a file does.
+    fn in_a_file() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("journal.db");
-        let config = JournalConfig { path, keep: Duration::from_hours(1), max_size: 64 << 20, bodies: true };
+        let store = JournalStoreConfig::Sqlite(directory.path().join("journal.db"));
+        let config = JournalConfig { store, keep: Duration::from_hours(1), max_size: 64 << 20, bodies: true };
         Self { directory, config }
+    }
+
+    fn file(&self) -> &Path {
+        self.config.store.file().expect("a file")
     }
 
     fn start(&self) -> Journal {
@@ -41,7 +60,7 @@ impl Setup {
     }
 
     fn reader(&self) -> JournalReader {
-        JournalReader::open(&self.config.path).unwrap().expect("a journal")
+        JournalReader::open(&self.config.store).unwrap().expect("a journal")
     }
 
     fn found(&self, id: &str) -> Vec<String> {
@@ -56,10 +75,25 @@ impl Setup {
         found
     }
 
-    /// The file and its log.
+    /// The file and its log, or the content of the tables.
     fn size(&self) -> u64 {
-        let beside = |suffix| PathBuf::from(format!("{}{suffix}", self.config.path.display()));
+        if self.config.store.file().is_none() {
+            let size = "SELECT (SELECT sum(length(records)) FROM journal_blocks) + (SELECT sum(length(words)) FROM journal_keys)";
+            return self.number(size).cast_unsigned();
+        }
+        let beside = |suffix| PathBuf::from(format!("{}{suffix}", self.file().display()));
         ["", "-wal"].map(|suffix| beside(suffix).metadata().map_or(0, |file| file.len())).iter().sum()
+    }
+
+    /// What a statement on the tables finds.
+    fn number(&self, statement: &str) -> i64 {
+        let JournalStoreConfig::Postgres(database) = &self.config.store else { panic!("it is in a file") };
+        let connection = BlockingConnection::open(database, "the journal").unwrap();
+        let number = connection.run(async |connection| {
+            let found = connection.rows(statement, &[]).await?;
+            Ok::<i64, PostgresError>(connection.decode(&found, |row| row.try_get(0))?[0])
+        });
+        number.unwrap()
     }
 }
 
@@ -214,14 +248,14 @@ async fn the_event_of_a_large_message_is_recorded_without_it() {
 
 #[tokio::test]
 async fn without_a_journal_there_is_no_file() {
-    let setup = Setup::new();
+    let setup = Setup::in_a_file();
     let journal = Journal::start(None).unwrap();
     let (event, message) = received("order-1", "GRANTED");
     journal.record_event(&event, &message, std::iter::empty(), std::iter::empty());
     journal.close(PATIENCE).await;
     assert!(journal.stats().is_none());
     assert_eq!(setup.directory.path().read_dir().unwrap().count(), 0);
-    assert!(JournalReader::open(&setup.config.path).unwrap().is_none());
+    assert!(JournalReader::open(&setup.config.store).unwrap().is_none());
 }
 
 /// Bodies that can hardly be compressed fill the file quickly.
@@ -273,9 +307,9 @@ async fn old_records_are_removed() {
 
 #[tokio::test]
 async fn a_damaged_file_is_renamed_and_a_new_one_begun() {
-    let setup = Setup::new();
+    let setup = Setup::in_a_file();
     setup.record([received("before", "GRANTED")]).await;
-    std::fs::write(&setup.config.path, "not a database, but long enough to be looked at as one\n".repeat(100)).unwrap();
+    std::fs::write(setup.file(), "not a database, but long enough to be looked at as one\n".repeat(100)).unwrap();
     setup.record([received("after", "GRANTED")]).await;
     assert_eq!(setup.found("before"), [""; 0]);
     assert_eq!(setup.found("after"), ["after GRANTED"]);
@@ -286,12 +320,12 @@ async fn a_damaged_file_is_renamed_and_a_new_one_begun() {
 
 #[tokio::test]
 async fn damage_that_is_found_while_the_journal_is_written_costs_one_batch() {
-    let setup = Setup::new();
+    let setup = Setup::in_a_file();
     setup.record((0..200).map(|number| received(&format!("before-{number}"), "GRANTED"))).await;
-    let mut file = std::fs::read(&setup.config.path).unwrap();
+    let mut file = std::fs::read(setup.file()).unwrap();
     // The header stays; all pages after the first are overwritten.
     file[4_096..].fill(0xa5);
-    std::fs::write(&setup.config.path, file).unwrap();
+    std::fs::write(setup.file(), file).unwrap();
     let journal = setup.start();
     let begun = Instant::now();
     let mut number = 0;
