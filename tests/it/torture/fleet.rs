@@ -7,7 +7,7 @@ use std::net::TcpListener;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use super::receiver::{Receiver, url_at};
+use super::receiver::{Receiver, url_of};
 use super::schedule::Fault;
 use crate::support::postgres::Postgres;
 use crate::support::proxy::Proxy;
@@ -35,6 +35,12 @@ impl Database {
         }
     }
 
+    /// Executes statements on the tables of the spool; `$` stands for the schema.
+    pub async fn execute(&self, statements: &str) -> String {
+        let statements = statements.replace('$', &self.schema);
+        self.admin.execute(&statements).await.unwrap_or_else(|error| panic!("{statements}: {error}"))
+    }
+
     /// What is added to the configuration of each relay.
     pub fn settings(&self) -> String {
         let lease = self.lease.as_secs();
@@ -44,15 +50,15 @@ impl Database {
         )
     }
 
-    /// Configures a relay that reaches the servers by these lines.
-    pub fn configure(&self, home: Home, lines: &Lines, regards: &Regards) -> Home {
+    /// Configures the relay of that place, which reaches the servers by these lines.
+    pub fn configure(&self, home: Home, place: usize, lines: &Lines, regards: &Regards) -> Home {
         // A relay that has lost its lease executes itself again, and keeps this address then.
         let free = TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr()).expect("a free port");
         let url = |port: u16| format!("postgres://{}@127.0.0.1:{port}/{}?sslmode=require", self.user, self.name);
         home.with("POSTGRES", &url(lines.postgres.port()))
             .with("PASSWORD", &self.password)
             .with("REGARDS", &regards.vhost.url_at(&regards.user, &regards.password, lines.rabbit.port()))
-            .with("HOOK", &url_at(lines.webhook.port()))
+            .with("HOOK", &url_of(place, lines.webhook.port()))
             .with("REGARDS_RELAY_ADMIN_LISTEN", &free.to_string())
             .keeping_secret(&self.password)
     }

@@ -20,6 +20,7 @@ mod fleet;
 mod havoc;
 mod letters;
 mod nemesis;
+mod owners;
 mod plan;
 mod probe;
 mod publisher;

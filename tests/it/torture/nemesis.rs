@@ -41,6 +41,8 @@ pub struct Nemesis<'a> {
     pub lines: &'a [tokio::sync::Mutex<Lines>],
     /// The process of the relay at each place.
     pub processes: Mutex<Vec<u32>>,
+    /// All relays so far: place and process.
+    pub ever_started: Mutex<Vec<(usize, u32)>>,
     pub disk: Option<&'a SmallDisk>,
     /// None if no fault touches the brokers.
     pub brokers: Option<&'a Private>,
@@ -78,6 +80,7 @@ impl<'a> Nemesis<'a> {
         for (place, relay) in relays.iter().enumerate() {
             self.probe.look_at(place, relay).await;
             self.processes.lock().expect("no holder panics").push(relay.pid());
+            self.ever_started.lock().expect("no holder panics").push((place, relay.pid()));
         }
         let (relays, (), (), (), (), (), ()) = tokio::join!(
             self.strike_relays(schedule.against(Victim::Relay), relays),
@@ -424,6 +427,7 @@ impl<'a> Nemesis<'a> {
         self.starts.fetch_add(1, SeqCst);
         let relay = self.homes[place].start();
         self.processes.lock().expect("no holder panics")[place] = relay.pid();
+        self.ever_started.lock().expect("no holder panics").push((place, relay.pid()));
         self.probe.look_at(place, &relay).await;
         relay
     }

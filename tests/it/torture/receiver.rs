@@ -8,14 +8,15 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::owners::Sent;
 use super::plan::REFUSE;
 
 const MOST_BYTES: usize = 1 << 20;
@@ -60,6 +61,8 @@ struct Shared {
     digests: Endpoint,
     /// Whether it accepts events with [`REFUSE`].
     takes_all: AtomicBool,
+    /// The requests with a single event of relays that are told apart by their places.
+    sent: Mutex<Vec<Sent>>,
 }
 
 /// One of the two paths.
@@ -87,6 +90,7 @@ pub struct UnknownEnds {
 
 struct Request {
     is_digest: bool,
+    sent: Option<Sent>,
     id: String,
     body: Vec<u8>,
 }
@@ -100,6 +104,7 @@ impl Receiver {
             events: Endpoint::of(events),
             digests: Endpoint::of(digests),
             takes_all: AtomicBool::new(false),
+            sent: Mutex::default(),
         });
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
         let address = listener.local_addr().expect("an address");
@@ -112,7 +117,7 @@ impl Receiver {
     }
 
     pub fn url(&self) -> String {
-        url_at(self.port)
+        format!("http://127.0.0.1:{}{EVENTS_PATH}", self.port)
     }
 
     pub fn digests_url(&self) -> String {
@@ -133,6 +138,10 @@ impl Receiver {
         self.shared.events.received.load(SeqCst)
     }
 
+    pub fn sent(&self) -> Vec<Sent> {
+        self.shared.sent.lock().expect("no holder panics").clone()
+    }
+
     pub fn unknown(&self) -> UnknownEnds {
         let Shared { events, digests, .. } = &*self.shared;
         UnknownEnds { events: events.unknown.load(SeqCst), digests: digests.unknown.load(SeqCst) }
@@ -146,9 +155,9 @@ impl Drop for Receiver {
     }
 }
 
-/// The URL with the port of a proxy.
-pub fn url_at(port: u16) -> String {
-    format!("http://127.0.0.1:{port}{EVENTS_PATH}")
+/// The URL of the relay at that place, with the port of a proxy.
+pub fn url_of(place: usize, port: u16) -> String {
+    format!("http://127.0.0.1:{port}{EVENTS_PATH}/{place}")
 }
 
 /// A thread that appends one body per line and reports when it is on disk. One fsync serves all waiting requests.
@@ -215,6 +224,7 @@ async fn connection(shared: Arc<Shared>, stream: TcpStream) {
 /// The next request. None if the client closed the connection.
 async fn read_request(stream: &mut BufReader<TcpStream>) -> io::Result<Option<Request>> {
     let (mut length, mut id, mut is_digest) = (0, String::new(), false);
+    let (mut place, mut began) = (None, None);
     for number in 0..MOST_HEADERS {
         let mut line = String::new();
         if stream.read_line(&mut line).await? == 0 {
@@ -223,10 +233,13 @@ async fn read_request(stream: &mut BufReader<TcpStream>) -> io::Result<Option<Re
         if line.trim_end().is_empty() {
             let mut body = vec![0; length];
             stream.read_exact(&mut body).await?;
-            return Ok(Some(Request { is_digest, id, body }));
+            let sent = place.zip(began).map(|(place, began)| Sent { place, began });
+            return Ok(Some(Request { is_digest, sent, id, body }));
         }
         if number == 0 {
-            is_digest = line.split(' ').nth(1) == Some(DIGESTS_PATH);
+            let path = line.split(' ').nth(1).unwrap_or_default();
+            is_digest = path == DIGESTS_PATH;
+            place = path.strip_prefix(EVENTS_PATH).and_then(|rest| rest.strip_prefix('/')?.parse().ok());
             continue;
         }
         let Some((name, value)) = line.split_once(':') else { continue };
@@ -235,6 +248,8 @@ async fn read_request(stream: &mut BufReader<TcpStream>) -> io::Result<Option<Re
             assert!(length <= MOST_BYTES, "a body of {length} bytes");
         } else if name.eq_ignore_ascii_case("webhook-id") {
             value.trim().clone_into(&mut id);
+        } else if name.eq_ignore_ascii_case("webhook-timestamp") {
+            began = value.trim().parse().ok();
         }
     }
     Err(io::Error::other("too many headers"))
@@ -242,7 +257,8 @@ async fn read_request(stream: &mut BufReader<TcpStream>) -> io::Result<Option<Re
 
 /// Handles a request as the mood requires. Returns false if the connection must be closed.
 async fn answer(shared: &Shared, stream: &mut BufReader<TcpStream>, request: Request) -> bool {
-    let Request { is_digest, id, body } = request;
+    let Request { is_digest, sent, id, body } = request;
+    shared.sent.lock().expect("no holder panics").extend(sent);
     let endpoint = if is_digest { &shared.digests } else { &shared.events };
     let number = endpoint.received.fetch_add(1, SeqCst);
     let mut rng = fastrand::Rng::with_seed(number);

@@ -12,12 +12,15 @@ use super::alerts::ALERT;
 use super::bounds;
 use super::checker::{Letter, REFUSED, Seen, alerts_missing, check, letters_due, missing};
 use super::collector::{Collector, END, Shelves, Tail, empty_queue};
+use super::fleet::Database;
 use super::letters;
 use super::nemesis::Nemesis;
+use super::owners::sent_without_lease;
 use super::plan::{EventId, Plan, Sink, Watched, key_of};
 use super::probe::Probe;
 use super::publisher::{Progress, Publisher};
-use super::schedule::{Schedule, Tally};
+use super::receiver::Receiver;
+use super::schedule::{Schedule, Tally, Victim};
 use super::settings::{Patience, Settings};
 use super::table;
 use super::taken::Taken;
@@ -50,6 +53,7 @@ pub async fn run(settings: &Settings, schedule: &Schedule, world: &mut World) ->
         database: world.database.as_ref(),
         lines: &world.lines,
         processes: Mutex::default(),
+        ever_started: Mutex::default(),
         disk: world.disk.as_ref(),
         brokers: world.brokers.as_ref(),
         regards: &world.regards,
@@ -83,6 +87,9 @@ pub async fn run(settings: &Settings, schedule: &Schedule, world: &mut World) ->
         digests: Tail::of(world.digests()),
     };
     let mut relays = vec![world.homes[0].start_ready().await];
+    if let Some(database) = &world.database {
+        database.note_owners().await;
+    }
     relays.extend(world.homes[1..].iter().map(Home::start));
 
     let faults = async {
@@ -94,9 +101,33 @@ pub async fn run(settings: &Settings, schedule: &Schedule, world: &mut World) ->
         .beside(Box::pin(async { tokio::join!(publisher.run(settings.events, settings.rate()), faults) }))
         .await;
     println!("torture: {:>4} s, all is published, and no fault to come", nemesis.began.elapsed().as_secs());
-    let (wrong, letters) = collector.beside(run.wind_up(&mut publisher, &nemesis, relays)).await;
+    let (mut wrong, letters) = collector.beside(run.wind_up(&mut publisher, &nemesis, relays)).await;
     collector.finish().await;
+    if let Some(database) = &world.database {
+        // The times of the attempts are by the relays' clocks.
+        let has_jumps = !schedule.against(Victim::Clock).is_empty();
+        wrong.extend(judge_owners(database, &nemesis, &world.receiver, has_jumps).await);
+    }
     run.judge(&nemesis, &letters, wrong).await
+}
+
+/// What relays did to the spool or the webhook that were not, or no longer, the owner.
+async fn judge_owners(database: &Database, nemesis: &Nemesis<'_>, receiver: &Receiver, has_jumps: bool) -> Vec<String> {
+    let (writes, tenures, sent) = (database.late_writes().await, database.tenures().await, receiver.sent());
+    let processes = nemesis.ever_started.lock().expect("no holder panics");
+    let late = if has_jumps { Vec::new() } else { sent_without_lease(&sent, &tenures, &processes) };
+    let checked = if has_jumps { 0 } else { sent.len() };
+    println!("owners      {} of the spool; the leases of {checked} requests were checked", tenures.len());
+    let mut wrong = Vec::new();
+    if writes > 0 {
+        wrong.push(format!("{writes} writes came after the first one of a later owner"));
+    }
+    if let Some(first) = late.first() {
+        let of_place: Vec<_> = tenures.iter().filter(|one| processes.contains(&(first.place, one.process))).collect();
+        let count = late.len();
+        wrong.push(format!("{count} requests were begun without a lease, the first one is {first:?}: {of_place:?}"));
+    }
+    wrong
 }
 
 impl Run<'_> {

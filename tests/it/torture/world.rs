@@ -76,9 +76,9 @@ impl World {
             let database = Database::of(brokers.services(), Duration::from_secs(settings.lease));
             let mut world = Self::with_homes(brokers.services(), &database.settings(), settings.relays).await;
             let mut homes = Vec::new();
-            for home in std::mem::take(&mut world.homes) {
+            for (place, home) in std::mem::take(&mut world.homes).into_iter().enumerate() {
                 let lines = Lines::of(brokers.services(), &world.receiver).await;
-                homes.push(database.configure(home, &lines, &world.regards));
+                homes.push(database.configure(home, place, &lines, &world.regards));
                 world.lines.push(Mutex::new(lines));
             }
             (world.homes, world.database) = (homes, Some(database));
