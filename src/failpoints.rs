@@ -59,6 +59,10 @@ pub enum Failpoint {
     RestartIds,
     /// The lease of a spool in PostgreSQL counts from the answer to its renewal.
     CountTheLeaseFromTheAnswer,
+    /// The lease of a spool in PostgreSQL counts by the wall clock.
+    CountTheLeaseByTheWallClock,
+    /// Whether a spool in PostgreSQL is still the relay's is asked before a transaction, and not in it.
+    FenceBeforeTheTransaction,
     /// A relay begins attempts at once after it has taken the spool of one that ended uncleanly.
     BeginBeforeOldAttemptsEnd,
     /// A relay that takes the spool of one that ended uncleanly leaves that one's transactions open.

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use crate::clock::Uptime;
+use crate::clock::{Uptime, WallTime};
+use crate::failpoints::Failpoint;
 
 /// How often [`Lease::ended`] looks at the clock: that of the machine goes on while it sleeps, those of timers may not.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
@@ -21,13 +22,13 @@ const ENDED: i64 = i64::MIN;
 impl Lease {
     /// A lease that was asked for at `asked`.
     pub(super) fn new(asked: Uptime, length: Duration) -> Self {
-        Self { deadline: Arc::new(AtomicI64::new(asked.after(length).0)) }
+        Self { deadline: Arc::new(AtomicI64::new(by_clock(asked.after(length)))) }
     }
 
     /// Extends the lease, unless it has ended. Counts from before the request: the database began to count later.
     pub(super) fn renew(&self, asked: Uptime, length: Duration) -> bool {
-        let renewed = asked.after(length).0;
-        let now = Uptime::now().0;
+        let renewed = by_clock(asked.after(length));
+        let now = by_clock(Uptime::now());
         let later = |deadline: i64| (deadline > now).then(|| deadline.max(renewed));
         self.deadline.fetch_update(Ordering::SeqCst, Ordering::SeqCst, later).is_ok()
     }
@@ -42,7 +43,7 @@ impl Lease {
         if deadline == ENDED {
             return false;
         }
-        if deadline > Uptime::now().0 {
+        if deadline > by_clock(Uptime::now()) {
             return true;
         }
         // A renewal under way must not make it valid again. One that was faster is valid.
@@ -60,6 +61,14 @@ impl Lease {
             tokio::time::sleep(self.remaining().min(LOOK_INTERVAL)).await;
         }
     }
+}
+
+/// A moment by the clock that leases count by, in milliseconds.
+fn by_clock(moment: Uptime) -> i64 {
+    if Failpoint::CountTheLeaseByTheWallClock.is_enabled() {
+        return WallTime::now().0.saturating_add(moment.0 - Uptime::now().0);
+    }
+    moment.0
 }
 
 #[cfg(test)]

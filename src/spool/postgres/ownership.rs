@@ -108,6 +108,9 @@ impl Ownership {
         let owner: &Values<'_> = &[&self.shard, &self.instance, &self.epoch];
         let lock = if matches!(access, Access::Read) { read } else { write };
         let fence = match access {
+            Access::Write if Failpoint::FenceBeforeTheTransaction.is_enabled() => {
+                connection.pipeline([(lock, owner), (BEGIN, &[])]).await.map(|[fence, _]| fence)
+            }
             Access::Read | Access::Write => {
                 connection.pipeline([(BEGIN, &[]), (lock, owner)]).await.map(|[_, fence]| fence)
             }

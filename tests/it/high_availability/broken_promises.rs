@@ -1,8 +1,10 @@
 //! The promises of lease and fence: nobody writes to another owner's spool, the outcome of a commit without an answer is looked up, and a
 //! taker waits for the attempts of the owner before. Failpoints show that the tests would notice a relay that breaks one.
 
+use std::process::Stdio;
 use std::time::Duration;
 
+use regards_relay::clock;
 use regards_relay::failpoints::{Failpoint, VARIABLE};
 use serde_json::Value;
 
@@ -10,6 +12,7 @@ use super::{LONG, Pair, ROUTES, address, wait_for_standby};
 use crate::configuration::Edit;
 use crate::support::proxy::{Fault, Interception};
 use crate::support::{Answer, Home, Postgres, Proxy, Relay, Response, Services, until};
+use crate::torture::owners::{LATE_WRITES, NOTES};
 
 /// Fewer than the first prefetch of a source.
 const MESSAGES: usize = 10;
@@ -22,10 +25,15 @@ const MOST_TAKEOVERS: usize = 10;
 /// A crash of the database may lose nothing by chance.
 const MOST_CRASHES: usize = 10;
 
+/// What the transaction of a purge asks last.
+const PURGE: &[u8] = b"DELETE FROM dead_letters WHERE id IN";
+
 /// How often something is tried that lasts for a few seconds: on a busy machine, no event may come in them.
 const MOST_RUNS: usize = 3;
 /// How long the proxy delays a renewal, and then its answer.
 const DELAY: Duration = Duration::from_secs(3);
+/// The file in the home of a relay by which its wall clock is wrong.
+const CLOCK: &str = "clock";
 const BETWEEN_EVENTS: Duration = Duration::from_millis(100);
 
 /// The commit of a transaction that stores a delivery.
@@ -72,8 +80,9 @@ impl Pair {
     }
 }
 
-/// Another owner takes the spool of a relay that does not know it yet. Returns how many rows the relay has written since.
-async fn rows_after_another_took_it(failpoint: Option<Failpoint>) -> i64 {
+/// Another owner takes the spool of a relay that does not know it yet. Returns how many rows the relay has written since, and how many late
+/// writes the torture would have found.
+async fn rows_after_another_took_it(failpoint: Option<Failpoint>) -> (i64, i64) {
     let mut pair = Pair::with_long_lease().await;
     let home = &pair.homes[0];
     let relay = start(home, failpoint);
@@ -83,7 +92,9 @@ async fn rows_after_another_took_it(failpoint: Option<Failpoint>) -> i64 {
     // The ids of later owners' rows are higher.
     let epoch = pair.number("SELECT epoch FROM $.shards").await;
     let rows = format!("SELECT count(*) FROM $.deliveries WHERE id < ({}::bigint << 40)", epoch + 1);
+    pair.sql(NOTES).await;
     pair.give_to_another("3 seconds").await;
+    pair.sql("UPDATE $.shard_batches SET epoch = shards.epoch FROM $.shards").await;
     let before = pair.number(&rows).await;
     pair.publish(20..40).await;
     let written = until("the relay to lose the spool, or to write", async || {
@@ -96,6 +107,7 @@ async fn rows_after_another_took_it(failpoint: Option<Failpoint>) -> i64 {
         }
     })
     .await;
+    let late = pair.number(LATE_WRITES).await;
     if failpoint.is_none() {
         // It stands by, and takes the spool when the lease of the other owner has expired.
         relay.wait_until_ready().await;
@@ -104,18 +116,19 @@ async fn rows_after_another_took_it(failpoint: Option<Failpoint>) -> i64 {
         relay.stop().await;
         pair.regards.assert_left_as_found().await;
     }
-    written
+    (written, late)
 }
 
 #[tokio::test]
 async fn an_owner_writes_nothing_after_another_took_its_spool() {
-    assert_eq!(rows_after_another_took_it(None).await, 0);
+    assert_eq!(rows_after_another_took_it(None).await, (0, 0));
 }
 
 #[tokio::test]
 async fn a_store_without_the_fence_is_noticed() {
     if !is_without_failpoints() {
-        assert!(rows_after_another_took_it(Some(Failpoint::WriteWithoutTheFence)).await > 0);
+        let (written, late) = rows_after_another_took_it(Some(Failpoint::WriteWithoutTheFence)).await;
+        assert!(written > 0 && late > 0, "{written} rows, {late} late writes");
     }
 }
 
@@ -167,21 +180,94 @@ async fn a_lost_commit_that_is_taken_for_done_is_noticed() {
     }
 }
 
+/// Holds up a purge in its transaction while another owner takes the spool. Returns whether something was deleted after that.
+async fn purged_after_another_took_it(failpoint: Option<Failpoint>) -> bool {
+    let (mut pair, proxy) = Pair::behind_proxy(LONG).await;
+    let home = pair.take_first();
+    let relay = start(&home, failpoint);
+    relay.wait_until_ready().await;
+    pair.make_dead_letter(&home).await;
+    proxy.hold_after(PURGE);
+    let mut client = home.begin(&["dead-letters", "purge", "--yes"], Stdio::null());
+    proxy.wait_until_held().await;
+    let waiting = format!(
+        "SELECT count(*) FROM pg_stat_activity WHERE cardinality(pg_blocking_pids(pid)) > 0 AND query LIKE '%{}.shards%'",
+        pair.schema
+    );
+    let is_held_up = until("the other owner to wait", async || match pair.number(&waiting).await {
+        0 => Err("it does not".to_owned()),
+        _ => Ok(()),
+    });
+    let mut take = Box::pin(pair.give_to_another("10 minutes"));
+    let is_taken = tokio::select! {
+        _ = &mut take => true,
+        () = is_held_up => false,
+    };
+    let letters = async || pair.number("SELECT count(*) FROM $.dead_letters").await;
+    let before = if is_taken {
+        let before = letters().await;
+        proxy.release();
+        before
+    } else {
+        proxy.release();
+        take.await;
+        letters().await
+    };
+    let after = until("the purge to end", async || match letters().await {
+        0 => Ok(0),
+        _ if home.log().contains("spool lost") => Ok(letters().await),
+        left => Err(left.to_string()),
+    })
+    .await;
+    client.kill().expect("it runs or has ended");
+    client.wait().expect("it ends");
+    after < before
+}
+
+#[tokio::test]
+async fn a_taker_waits_for_the_transaction_of_an_owner() {
+    assert!(!purged_after_another_took_it(None).await);
+}
+
+#[tokio::test]
+async fn a_fence_before_the_transaction_is_noticed() {
+    if !is_without_failpoints() {
+        for _ in 0..MOST_RUNS {
+            if purged_after_another_took_it(Some(Failpoint::FenceBeforeTheTransaction)).await {
+                return;
+            }
+        }
+        panic!("nothing was deleted after another owner took the spool");
+    }
+}
+
+impl Pair {
+    /// The home of the first relay, so that the pair can be changed while that runs.
+    fn take_first(&mut self) -> Home {
+        std::mem::replace(&mut self.homes[0], Home::new(ROUTES))
+    }
+
+    /// Makes a dead letter of the broken sink, which then accepts everything.
+    async fn make_dead_letter(&mut self, home: &Home) {
+        self.broken.answers(|_| Answer::Status(400));
+        self.broken.come_back().await;
+        self.regards.publish(&Response::new("t", "refused", "GRANTED")).await;
+        until("a dead letter", async || match home.dead_letters().len() {
+            1 => Ok(()),
+            found => Err(found.to_string()),
+        })
+        .await;
+        self.broken.answers(|_| Answer::Status(200));
+    }
+}
+
 /// Redrives a dead letter by a transaction whose answer is lost. Returns how many were redriven, as the command says.
 async fn redriven_without_an_answer(failpoint: Option<Failpoint>) -> u64 {
     let (mut pair, proxy) = Pair::behind_proxy(LONG).await;
-    let home = &pair.homes[0];
-    let relay = start(home, failpoint);
+    let home = pair.take_first();
+    let relay = start(&home, failpoint);
     relay.wait_until_ready().await;
-    pair.broken.answers(|_| Answer::Status(400));
-    pair.broken.come_back().await;
-    pair.regards.publish(&Response::new("t", "refused", "GRANTED")).await;
-    until("a dead letter", async || match home.dead_letters().len() {
-        1 => Ok(()),
-        found => Err(found.to_string()),
-    })
-    .await;
-    pair.broken.answers(|_| Answer::Status(200));
+    pair.make_dead_letter(&home).await;
     proxy.intercept(Interception { fault: Fault::CutAnswer, ..COMMIT });
     let redriven: Value = serde_json::from_str(&home.does(&["dead-letters", "redrive", "--json"])).expect("JSON");
     proxy.wait_until_intercepted().await;
@@ -354,14 +440,24 @@ async fn a_taker_that_begins_at_once_is_noticed() {
     }
 }
 
-/// Delays the answer to each renewal, and then cuts a relay off from its database. Returns how many attempts it began after another relay could
+/// Why an owner could believe that its lease lasts longer than it does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Illusion {
+    /// The answer to each renewal comes late.
+    LateAnswer,
+    /// The wall clock of its machine is set back.
+    ClockSetBack,
+}
+
+/// Delays the answer to each renewal or sets the clock back, and then cuts a relay off from its database. Returns how many attempts it began after another relay could
 /// have taken the spool. None: it had begun none for a while before, as its source waits for the database once something must be stored.
-async fn attempts_after_the_lease(failpoint: Option<Failpoint>) -> Option<usize> {
+async fn attempts_after_the_lease(illusion: Illusion, failpoint: Option<Failpoint>) -> Option<usize> {
     let (mut pair, mut proxy) = Pair::behind_proxy("20s").await;
     // Deliveries that must be stored would hold up their source: those of a broken sink, and all before the prefetch grows.
     pair.broken.come_back().await;
-    pair.homes[0].write_routes(&ROUTES.edit("queue: \"${QUEUE}\"", "queue: \"${QUEUE}\", prefetch: 16"));
-    let relay = start(&pair.homes[0], failpoint);
+    let home = pair.take_first().with(clock::VARIABLE, CLOCK);
+    home.write_routes(&ROUTES.edit("queue: \"${QUEUE}\"", "queue: \"${QUEUE}\", prefetch: 16"));
+    let relay = start(&home, failpoint);
     relay.wait_until_ready().await;
     let expires = async || pair.number("SELECT (extract(epoch FROM expires_at) * 1000)::bigint FROM $.shards").await;
     let renewed = async || {
@@ -371,8 +467,11 @@ async fn attempts_after_the_lease(failpoint: Option<Failpoint>) -> Option<usize>
     let cut_off = async {
         // The first one has to prepare its statement, by more requests.
         renewed().await;
-        // A renewal waits for its answer for half of the lease.
-        proxy.delay(DELAY);
+        match illusion {
+            // A renewal waits for its answer for half of the lease.
+            Illusion::LateAnswer => proxy.delay(DELAY),
+            Illusion::ClockSetBack => home.write(CLOCK, "-3600"),
+        }
         renewed().await;
         // The answer to the last renewal still arrives.
         renewed().await;
@@ -403,8 +502,17 @@ async fn attempts_after_the_lease(failpoint: Option<Failpoint>) -> Option<usize>
 
 #[tokio::test]
 async fn an_owner_begins_no_attempt_once_another_may_take_its_spool() {
+    assert_no_attempt_after_the_lease(Illusion::LateAnswer).await;
+}
+
+#[tokio::test]
+async fn a_clock_that_is_set_back_makes_no_lease_longer() {
+    assert_no_attempt_after_the_lease(Illusion::ClockSetBack).await;
+}
+
+async fn assert_no_attempt_after_the_lease(illusion: Illusion) {
     for _ in 0..MOST_RUNS {
-        if let Some(attempts) = attempts_after_the_lease(None).await {
+        if let Some(attempts) = attempts_after_the_lease(illusion, None).await {
             assert_eq!(attempts, 0);
             return;
         }
@@ -414,10 +522,18 @@ async fn an_owner_begins_no_attempt_once_another_may_take_its_spool() {
 
 #[tokio::test]
 async fn a_lease_that_counts_from_the_answer_is_noticed() {
+    assert_noticed(Illusion::LateAnswer, Failpoint::CountTheLeaseFromTheAnswer).await;
+}
+
+#[tokio::test]
+async fn a_lease_by_the_wall_clock_is_noticed() {
+    assert_noticed(Illusion::ClockSetBack, Failpoint::CountTheLeaseByTheWallClock).await;
+}
+
+async fn assert_noticed(illusion: Illusion, failpoint: Failpoint) {
     if !is_without_failpoints() {
         for _ in 0..MOST_RUNS {
-            if attempts_after_the_lease(Some(Failpoint::CountTheLeaseFromTheAnswer)).await.is_some_and(|late| late > 0)
-            {
+            if attempts_after_the_lease(illusion, Some(failpoint)).await.is_some_and(|late| late > 0) {
                 return;
             }
         }

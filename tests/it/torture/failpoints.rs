@@ -132,6 +132,8 @@ fn caught(failpoint: Failpoint) -> Option<(Drill, &'static str)> {
         | Failpoint::CommitAsynchronously
         | Failpoint::RestartIds
         | Failpoint::CountTheLeaseFromTheAnswer
+        | Failpoint::CountTheLeaseByTheWallClock
+        | Failpoint::FenceBeforeTheTransaction
         | Failpoint::BeginBeforeOldAttemptsEnd
         | Failpoint::LeaveOldTransactionsOpen => return None,
     })

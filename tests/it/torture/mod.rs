@@ -20,7 +20,7 @@ mod fleet;
 mod havoc;
 mod letters;
 mod nemesis;
-mod owners;
+pub mod owners;
 mod plan;
 mod probe;
 mod publisher;

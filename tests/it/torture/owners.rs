@@ -20,7 +20,7 @@ pub struct Sent {
 }
 
 /// The triggers run in the order of the writes to a row that each transaction of an owner has locked.
-const NOTES: &str = "
+pub const NOTES: &str = "
     CREATE TABLE $.noted_writes (n bigserial PRIMARY KEY, epoch bigint NOT NULL);
     CREATE TABLE $.noted_leases (n bigserial PRIMARY KEY, epoch bigint NOT NULL, owner text, at timestamptz NOT NULL,
         expires_at timestamptz NOT NULL);
@@ -38,7 +38,7 @@ const NOTES: &str = "
     INSERT INTO $.noted_leases (epoch, owner, at, expires_at)
         SELECT epoch, name, clock_timestamp() - interval '1 minute', expires_at FROM $.shards JOIN $.instances ON id = owner";
 
-const LATE_WRITES: &str = "SELECT count(*) FROM (SELECT epoch, max(epoch) OVER (ORDER BY n) AS highest FROM $.noted_writes) w WHERE epoch < highest";
+pub const LATE_WRITES: &str = "SELECT count(*) FROM (SELECT epoch, max(epoch) OVER (ORDER BY n) AS highest FROM $.noted_writes) w WHERE epoch < highest";
 
 const TENURES: &str = "SELECT substring(max(owner) FROM 'process ([0-9]+)'), extract(epoch FROM min(at)),
     extract(epoch FROM (array_agg(expires_at ORDER BY n DESC))[1]) FROM $.noted_leases GROUP BY epoch
