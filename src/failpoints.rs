@@ -53,6 +53,8 @@ pub enum Failpoint {
     TakeUnknownCommitsForDone,
     /// A commit that PostgreSQL did not answer counts as failed.
     TakeUnknownCommitsForFailed,
+    /// A commit that PostgreSQL did not answer is asked after while it may still be under way, as `pg_xact_status` would tell.
+    AskWithoutWaitingForTheCommit,
     /// PostgreSQL answers a commit before it is on disk.
     CommitAsynchronously,
     /// The ids of each owner's deliveries begin anew.

@@ -70,6 +70,7 @@ async fn measure() {
     let compared = Case::ALL.into_iter().filter(|case| case.base() != *case);
     let mut bases: Vec<_> = compared.map(|case| (case.name(), case.base().name())).collect();
     bases.push((backlog::name(Store::Postgres), backlog::name(Store::Sqlite)));
+    bases.push((backlog::STUCK.0, backlog::name(Store::Postgres)));
     bases.push((STEADY[1].1, STEADY[0].1));
     let mut table = Table::default();
     let mut half = None;
@@ -109,7 +110,11 @@ async fn measure() {
             stores.reverse();
         }
         for store in stores.into_iter().filter(|store| wanted.has(backlog::name(*store))) {
-            add(backlog::name(store), backlog::measure(store, number("BENCH_BACKLOG", BACKLOG)).await);
+            add(backlog::name(store), backlog::measure(store, number("BENCH_BACKLOG", BACKLOG), 0).await);
+        }
+        let (name, stuck) = backlog::STUCK;
+        if wanted.has(name) {
+            add(name, backlog::measure(Store::Postgres, number("BENCH_BACKLOG", BACKLOG), stuck).await);
         }
         if wanted.has(trace::NAME) && round == 1 {
             add(trace::NAME, trace::measure(number("BENCH_JOURNAL", JOURNAL)).await);
@@ -163,7 +168,8 @@ impl Wanted {
         let cases = Case::ALL.map(Case::name);
         let backlogs = Store::ALL.map(backlog::name);
         let steady = STEADY.map(|(_, name)| name);
-        let known = [cases.as_slice(), &backlogs, &steady, &[LATENCY, trace::NAME, footprint::NAME]].concat();
+        let known =
+            [cases.as_slice(), &backlogs, &steady, &[backlog::STUCK.0, LATENCY, trace::NAME, footprint::NAME]].concat();
         for name in self.0.split(',').filter(|name| !name.is_empty()) {
             assert!(known.contains(&name), "BENCH_CASES: there is no {name}; there are {}", known.join(", "));
         }

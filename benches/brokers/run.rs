@@ -78,7 +78,7 @@ impl Stage {
             .with("STEM", &stem)
             .with("HOOK", &receiver.url)
             .with("PARTNER", &vhost.admin_url());
-        let home = case.store().prepare(home);
+        let home = case.store().prepare(home, &unique("bench").replace('-', "_"));
         Self { case, regards, kafka, stem, topics, partitions, home, _receiver: receiver }
     }
 

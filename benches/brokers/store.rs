@@ -1,6 +1,6 @@
 //! The stores of the spool that are compared.
 
-use super::support::{Home, Services, unique};
+use super::support::{Home, Services};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Store {
@@ -23,8 +23,8 @@ impl Store {
         format!("spool: {{ {postgres}{keys} }}\n")
     }
 
-    /// Sets the variables of the configuration. Each home has an empty spool.
-    pub fn prepare(self, home: Home) -> Home {
+    /// Sets the variables of the configuration. A schema that no other home has is an empty spool.
+    pub fn prepare(self, home: Home, schema: &str) -> Home {
         if self == Self::Sqlite {
             return home;
         }
@@ -32,8 +32,6 @@ impl Store {
         let (user, port) = (services.postgres_user(), services.postgres_port());
         // Without TLS: that would be a part of the figures for a server on the same machine, and none for the file.
         let url = format!("postgres://{user}@127.0.0.1:{port}/{}?sslmode=disable", services.postgres_database());
-        home.with("POSTGRES", &url)
-            .with("POSTGRES_PASSWORD", services.postgres_password())
-            .with("SCHEMA", &unique("bench").replace('-', "_"))
+        home.with("POSTGRES", &url).with("POSTGRES_PASSWORD", services.postgres_password()).with("SCHEMA", schema)
     }
 }

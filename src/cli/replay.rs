@@ -103,7 +103,7 @@ fn parts(
         let shard = shards.iter().find(|shard| shard.source == *name).cloned();
         let shard = shard.ok_or_else(|| {
             let spool = &target.spool;
-            anyhow!("the spool {spool} has no part for source {name} yet: start a relay with this configuration first")
+            anyhow!("the spool {spool} has no shard for source {name} yet: start a relay with this configuration first")
         })?;
         Ok(JobPart { shard, request: request(name, *total), total: *total })
     };

@@ -26,7 +26,7 @@ const BACKLOG_POLL: Duration = Duration::from_millis(100);
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ReplayRequest {
     pub filter: EventFilter,
-    /// Only what came from the sources of this part of the spool.
+    /// Only what came from the sources of this shard.
     pub shard: String,
     pub sink: String,
     /// Events per second at most.
@@ -47,7 +47,7 @@ struct ReplayedEvent {
 /// The events that match.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EventCount {
-    /// By the part of the spool that has what comes from their sources.
+    /// By the name of the shard that has what comes from their sources.
     pub of_shards: BTreeMap<String, u64>,
     /// How many of them have no message.
     pub without_message: u64,

@@ -1,6 +1,6 @@
 //! The shards that this relay has: it takes its share of them, and runs each as a relay of its own.
 //!
-//! Each shard has its sources, its dispatchers and its part of the spool; they share the journal and the statistics. A relay has at most
+//! Each shard has its sources, its dispatchers and its tables in the spool; they share the journal and the statistics. A relay has at most
 //! ⌈shards / relays⌉ of them: it takes free ones up to that, and gives back one at a time if others have joined. A shard that was lost
 //! ends the relay, which starts anew.
 
@@ -139,11 +139,11 @@ impl Shards {
         for source in self.config.sources.iter().filter(|source| !self.own.contains_key(source.shard())) {
             let owner = owners.get(source.shard()).and_then(Option::as_deref).unwrap_or("another relay");
             if let Some(stats) = snapshot.source(&source.name) {
-                stats.set_standby(format!("stands by: {owner} has its part of the spool"));
+                stats.set_standby(format!("stands by: {owner} has its shard"));
             }
         }
         if self.own.is_empty() {
-            self.stats().set_standby("other relays have all parts of the spool".to_owned());
+            self.stats().set_standby("other relays have all shards of the spool".to_owned());
         }
     }
 
@@ -165,7 +165,7 @@ impl Shards {
         if let Some((shard, own)) = self.own.last_key_value()
             && !is_giving_back
         {
-            tracing::info!(source = shown(shard), "another relay has joined: this one gives a part of the spool back");
+            tracing::info!(source = shown(shard), "another relay has joined: this one gives a shard back");
             own.stop.cancel();
         }
     }
@@ -177,7 +177,7 @@ impl Shards {
 
     fn on_trouble(&mut self, error: &SpoolError) {
         if let Some(suppressed) = self.trouble_log.allow() {
-            tracing::warn!(%error, suppressed, "the relay can't see who has which part of the spool");
+            tracing::warn!(%error, suppressed, "the relay can't see who has which shard");
         }
         if self.own.is_empty() {
             self.stats().set_start_blocker(error.to_string());
@@ -283,12 +283,12 @@ async fn run_shard(
     let spool = match Spool::try_open(&spool, &dead_letters, stats.instances()).await {
         Ok(spool) => Arc::new(spool),
         Err(error) if error.is_passing() => {
-            tracing::debug!(%error, source = shown(shard), "a part of the spool was not taken");
+            tracing::debug!(%error, source = shown(shard), "a shard was not taken");
             return Ok(());
         }
         Err(error) => return Err(error.into()),
     };
-    tracing::info!(source = shown(shard), "this relay has a part of the spool");
+    tracing::info!(source = shown(shard), "this relay has taken a shard");
     spool.record_dead_letters(journal.clone());
     stats.add_spool(Arc::clone(&spool));
     let ended = tokio::select! {

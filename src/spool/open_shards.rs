@@ -63,8 +63,7 @@ impl OpenShards {
         let found = own.or_else(|| open.iter().find(|shard| shard.shard().is_empty()));
         found.cloned().ok_or_else(|| {
             format!(
-                "the part of the spool with what comes from source {source} is another relay's: `regards-relay status` shows which; run \
-                 the command there"
+                "another relay has the shard of source {source}: `regards-relay status` shows which; run the command there"
             )
         })
     }

@@ -98,13 +98,13 @@ pub struct InstanceStatus {
     pub name: String,
     /// `working`, or `standby` if another one works.
     pub state: String,
-    /// The parts of the spool that it has; empty if it stands by.
+    /// The shards that it has; empty if it stands by.
     pub shards: Vec<ShardStatus>,
     /// Whether its configuration file is the same as that of the relay that was asked.
     pub same_configuration: bool,
 }
 
-/// A part of the spool that a relay has.
+/// A shard of the spool that a relay has.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ShardStatus {

@@ -17,7 +17,7 @@ pub struct PostgresConfig {
     pub database: String,
     /// The schema of the tables: lower-case letters, digits and `_`, at most 63 bytes.
     pub schema: String,
-    /// The part of the spool: the name of the source whose queue it is about; empty: that of all sources which have one queue.
+    /// The shard: the name of the source whose queue it is about; empty: that of all sources which have one queue.
     pub shard: String,
     pub lease: Duration,
     pub ssl_mode: SslMode,

@@ -1,8 +1,8 @@
-//! The parts of a spool that several relays share out.
+//! The shards of a spool, which several relays share out.
 
 use super::{Config, DeadLettersConfig, SourceConfig, SourceKind, SpoolConfig, StoreConfig};
 
-/// The name of the part of all sources with one queue.
+/// The name of the shard of all sources with one queue.
 pub const UNDIVIDED: &str = "";
 
 /// One of several queues of an entry of the configuration. Each becomes a source.
@@ -17,7 +17,7 @@ pub struct SourceShard {
 }
 
 impl StoreConfig {
-    /// The name of the part of the spool; empty: it is not divided, or the part of all sources with one queue.
+    /// The name of the shard; empty: the spool is not divided, or it is the shard of all sources with one queue.
     #[must_use]
     pub fn shard(&self) -> &str {
         match self {
@@ -28,7 +28,7 @@ impl StoreConfig {
 }
 
 impl SourceConfig {
-    /// The name of its part of the spool: empty for all sources with one queue.
+    /// The name of its shard: empty for all sources with one queue.
     #[must_use]
     pub fn shard(&self) -> &str {
         match &self.kind {
@@ -39,7 +39,7 @@ impl SourceConfig {
 }
 
 impl SpoolConfig {
-    /// A part of the spool.
+    /// One shard of the spool.
     #[must_use]
     pub fn of_shard(&self, shard: &str) -> Self {
         let mut part = self.clone();
@@ -51,7 +51,7 @@ impl SpoolConfig {
 }
 
 impl Config {
-    /// The parts of the spool, each with an owner of its own: one for all sources with one queue, also if there is none, and one for each
+    /// The shards of the spool, each with an owner of its own: one for all sources with one queue, also if there is none, and one for each
     /// other source.
     #[must_use]
     pub fn shards(&self) -> Vec<&str> {
@@ -59,14 +59,14 @@ impl Config {
         std::iter::once(UNDIVIDED).chain(divided).collect()
     }
 
-    /// The name of the part that has what comes from that source.
+    /// The name of the shard that has what comes from that source.
     #[must_use]
     pub fn shard_of(&self, source: &str) -> &str {
         let is_source = |config: &&SourceConfig| config.name.as_str() == source;
         self.sources.iter().find(is_source).map_or(UNDIVIDED, SourceConfig::shard)
     }
 
-    /// A part of the spool, and of the limits.
+    /// One shard of the spool, with its part of the limits.
     #[must_use]
     pub fn spool_of(&self, shard: &str) -> (SpoolConfig, DeadLettersConfig) {
         let (mut spool, mut dead_letters) = (self.spool.of_shard(shard), self.dead_letters.clone());

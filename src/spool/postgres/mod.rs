@@ -269,7 +269,11 @@ impl Store for PostgresStore {
             ownership.note_backend(&connection).await?;
             ownership.begin(&connection, Access::Write).await?;
             // Waits for a transaction of the last connection that has not ended yet.
-            let number = "SELECT number FROM shard_batches WHERE shard = $1 FOR UPDATE";
+            let number = if Failpoint::AskWithoutWaitingForTheCommit.is_enabled() {
+                "SELECT number FROM shard_batches WHERE shard = $1"
+            } else {
+                "SELECT number FROM shard_batches WHERE shard = $1 FOR UPDATE"
+            };
             let number = connection.rows(number, &[&ownership.shard]).await?;
             let number: Option<i64> = connection.decode(&number, |row| row.try_get(0))?.pop();
             connection.batch("COMMIT").await?;

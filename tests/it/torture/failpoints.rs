@@ -129,6 +129,7 @@ fn caught(failpoint: Failpoint) -> Option<(Drill, &'static str)> {
         | Failpoint::WriteWithoutTheFence
         | Failpoint::TakeUnknownCommitsForDone
         | Failpoint::TakeUnknownCommitsForFailed
+        | Failpoint::AskWithoutWaitingForTheCommit
         | Failpoint::CommitAsynchronously
         | Failpoint::RestartIds
         | Failpoint::CountTheLeaseFromTheAnswer
