@@ -1,5 +1,5 @@
-//! Where the journal is stored: what its writer and its readers ask of a database. Both functions and files are alike: batches, the blocks
-//! of their records, and the keys by which blocks are found.
+//! Where the journal is stored: what its writer and its readers ask of a database. Each store has batches, the blocks of their records, and
+//! the keys by which blocks are found.
 
 use super::JournalError;
 use super::batch::Batch;
