@@ -95,11 +95,17 @@ async fn redriven_during_a_lost_commit(failpoint: Option<Failpoint>) -> u64 {
     let relay = start(&home, failpoint);
     relay.wait_until_ready().await;
     pair.make_dead_letter(&home).await;
-    pair.sql(
-        "CREATE FUNCTION $.slow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(8); RETURN NULL; END'; \
-         CREATE CONSTRAINT TRIGGER slow AFTER DELETE ON $.dead_letters DEFERRABLE INITIALLY DEFERRED \
-         FOR EACH ROW EXECUTE FUNCTION $.slow()",
-    )
+    // The commit waits for a lock of the test.
+    let lock = fastrand::u32(1..1 << 30);
+    let mut holder = pair.database.session();
+    holder.send(&format!("SELECT 'locked' FROM pg_advisory_lock({lock})"));
+    assert_eq!(holder.line().await.as_deref(), Some("locked"));
+    pair.sql(&format!(
+        "CREATE FUNCTION $.wait() RETURNS trigger LANGUAGE plpgsql AS \
+         'BEGIN PERFORM pg_advisory_xact_lock({lock}); RETURN NULL; END'; \
+         CREATE CONSTRAINT TRIGGER wait AFTER DELETE ON $.dead_letters DEFERRABLE INITIALLY DEFERRED \
+         FOR EACH ROW EXECUTE FUNCTION $.wait()"
+    ))
     .await;
     // The command keeps its connection.
     let services = Services::shared();
@@ -107,17 +113,21 @@ async fn redriven_during_a_lost_commit(failpoint: Option<Failpoint>) -> u64 {
     let elsewhere = std::mem::replace(&mut pair.third, Home::new(ROUTES))
         .with("POSTGRES", &format!("postgres://{}@{direct}", services.postgres_user()));
     let client = elsewhere.begin(&["dead-letters", "redrive", "--json"], Stdio::piped());
-    let user = services.postgres_user();
-    let committing = format!(
-        "SELECT count(*) FROM pg_stat_activity WHERE query = 'COMMIT' AND wait_event = 'PgSleep' AND usename = '{user}'"
-    );
-    until("the commit to begin", async || match pair.number(&committing).await {
-        0 => Err("it has not".to_owned()),
-        _ => Ok(()),
+    let committing = format!("SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND objid = {lock} AND NOT granted");
+    let committing = until("the commit to begin", async || match pair.sql(&committing).await {
+        none if none.is_empty() => Err("it has not".to_owned()),
+        process => Ok(process),
     })
     .await;
     proxy.go_down().await;
     proxy.come_back().await;
+    let waiting = format!("SELECT count(*) FROM pg_stat_activity WHERE {committing} = ANY(pg_blocking_pids(pid))");
+    until("the relay to ask, or to repeat the transaction", async || match pair.number(&waiting).await {
+        0 => Err("it does not wait".to_owned()),
+        _ => Ok(()),
+    })
+    .await;
+    holder.send(&format!("SELECT pg_advisory_unlock({lock})"));
     let ended = tokio::task::spawn_blocking(|| client.wait_with_output()).await.expect("no panic").expect("output");
     let redriven: Value = serde_json::from_slice(&ended.stdout).expect("JSON");
     redriven["redriven"].as_u64().expect("a number")
