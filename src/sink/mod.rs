@@ -108,10 +108,14 @@ impl Sink {
             SinkKind::Stdout => Kind::Stdout(StdoutSink::open(config).await?),
         };
         let problem = |detail| OpenError { sink: config.name.to_string(), detail };
-        let copy = config.clone();
-        let read = tokio::task::spawn_blocking(move || (copy.secret_masks(), Encoder::open(&copy))).await;
-        let (masks, encoder) =
-            read.map_err(|error| problem(tasks::blocking_error("reading the secrets of the sink", &error)))?;
+        let (masks, encoder) = if matches!(config.kind, SinkKind::File(_) | SinkKind::Stdout) {
+            // They have no files with secrets. A thread for each of a thousand sinks would be too many.
+            (config.secret_masks(), Encoder::open(config))
+        } else {
+            let copy = config.clone();
+            let read = tokio::task::spawn_blocking(move || (copy.secret_masks(), Encoder::open(&copy))).await;
+            read.map_err(|error| problem(tasks::blocking_error("reading the secrets of the sink", &error)))?
+        };
         let encoder = encoder.map_err(problem)?;
         let tokens = config.oauth2().map(oauth::source);
         Ok(Self { config: config.clone(), kind, encoder, masks: Arc::new(masks), tokens })
