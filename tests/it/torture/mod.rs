@@ -4,8 +4,8 @@
 //! `make test` includes a run of about a minute; `make torture SEED=7 EVENTS=1000000` is a long one. [`settings`] has
 //! the parameters of a run, [`plan`] the messages and the expected result of each, [`publisher`] publishes;
 //! [`schedule`] draws the faults, [`nemesis`] and [`havoc`] execute them; [`fleet`] is the relays, of which one owns the
-//! spool; [`receiver`] is the webhook, [`collector`]
-//! reads all destinations; [`taken`], [`digests`] and [`alerts`] are what they received; [`run`] is one whole run, and
+//! spool, and [`owners`] checks what each one wrote and sent; [`receiver`] is the webhook, [`collector`] reads all
+//! destinations; [`taken`], [`digests`] and [`alerts`] are what they received; [`run`] is one whole run, and
 //! [`checker`] judges it within [`bounds`]. [`failpoints`] shows that it finds what a broken relay does.
 
 mod alerts;

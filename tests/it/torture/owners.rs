@@ -12,9 +12,9 @@ pub struct Tenure {
     pub until: f64,
 }
 
-/// A request of a relay, and when the attempt began, in whole seconds since 1970.
+/// An attempt of the relay at that place, and when it began, in whole seconds since 1970.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Sent {
+pub struct AttemptStart {
     pub place: usize,
     pub began: u64,
 }
@@ -71,15 +71,19 @@ impl Database {
     }
 }
 
-/// The requests that a relay began when it did not own the spool. `processes` are those of the relays so far, with their places.
-pub fn sent_without_lease(sent: &[Sent], tenures: &[Tenure], processes: &[(usize, u32)]) -> Vec<Sent> {
-    let is_owner = |sent: &Sent| {
-        let is_of_place = |tenure: &&Tenure| processes.contains(&(sent.place, tenure.process));
+/// The attempts that a relay began when it did not own the spool. `processes` are those of the relays so far, with their places.
+pub fn attempts_without_lease(
+    attempts: &[AttemptStart],
+    tenures: &[Tenure],
+    processes: &[(usize, u32)],
+) -> Vec<AttemptStart> {
+    let is_owner = |attempt: &AttemptStart| {
+        let is_of_place = |tenure: &&Tenure| processes.contains(&(attempt.place, tenure.process));
         #[expect(clippy::cast_precision_loss, reason = "a time in seconds")]
-        let began = sent.began as f64;
+        let began = attempt.began as f64;
         tenures.iter().filter(is_of_place).any(|tenure| tenure.from.floor() <= began && began <= tenure.until)
     };
-    sent.iter().filter(|sent| !is_owner(sent)).copied().collect()
+    attempts.iter().filter(|attempt| !is_owner(attempt)).copied().collect()
 }
 
 #[test]
@@ -87,7 +91,8 @@ fn a_request_that_was_begun_outside_a_lease_is_found() {
     let tenure = |process, from, until| Tenure { process, from, until };
     let tenures = [tenure(10, 100.4, 120.9), tenure(20, 121.5, 150.2), tenure(11, 151.0, 160.0)];
     let processes = [(0, 10), (1, 20), (0, 11)];
-    let late = |place, began| !sent_without_lease(&[Sent { place, began }], &tenures, &processes).is_empty();
+    let late =
+        |place, began| !attempts_without_lease(&[AttemptStart { place, began }], &tenures, &processes).is_empty();
     assert!(!late(0, 100) && !late(0, 120) && !late(1, 121) && !late(1, 150) && !late(0, 155));
     assert!(late(0, 99) && late(0, 121) && late(0, 150) && late(1, 120) && late(1, 151) && late(2, 130));
 }

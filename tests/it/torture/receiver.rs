@@ -16,7 +16,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::owners::Sent;
+use super::owners::AttemptStart;
 use super::plan::REFUSE;
 
 const MOST_BYTES: usize = 1 << 20;
@@ -61,8 +61,8 @@ struct Shared {
     digests: Endpoint,
     /// Whether it accepts events with [`REFUSE`].
     takes_all: AtomicBool,
-    /// The requests with a single event of relays that are told apart by their places.
-    sent: Mutex<Vec<Sent>>,
+    /// The attempts with a single event, of relays that are told apart by their places.
+    attempts: Mutex<Vec<AttemptStart>>,
 }
 
 /// One of the two paths.
@@ -90,7 +90,7 @@ pub struct UnknownEnds {
 
 struct Request {
     is_digest: bool,
-    sent: Option<Sent>,
+    attempt: Option<AttemptStart>,
     id: String,
     body: Vec<u8>,
 }
@@ -104,7 +104,7 @@ impl Receiver {
             events: Endpoint::of(events),
             digests: Endpoint::of(digests),
             takes_all: AtomicBool::new(false),
-            sent: Mutex::default(),
+            attempts: Mutex::default(),
         });
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
         let address = listener.local_addr().expect("an address");
@@ -138,8 +138,8 @@ impl Receiver {
         self.shared.events.received.load(SeqCst)
     }
 
-    pub fn sent(&self) -> Vec<Sent> {
-        self.shared.sent.lock().expect("no holder panics").clone()
+    pub fn attempts(&self) -> Vec<AttemptStart> {
+        self.shared.attempts.lock().expect("no holder panics").clone()
     }
 
     pub fn unknown(&self) -> UnknownEnds {
@@ -233,8 +233,8 @@ async fn read_request(stream: &mut BufReader<TcpStream>) -> io::Result<Option<Re
         if line.trim_end().is_empty() {
             let mut body = vec![0; length];
             stream.read_exact(&mut body).await?;
-            let sent = place.zip(began).map(|(place, began)| Sent { place, began });
-            return Ok(Some(Request { is_digest, sent, id, body }));
+            let attempt = place.zip(began).map(|(place, began)| AttemptStart { place, began });
+            return Ok(Some(Request { is_digest, attempt, id, body }));
         }
         if number == 0 {
             let path = line.split(' ').nth(1).unwrap_or_default();
@@ -257,8 +257,8 @@ async fn read_request(stream: &mut BufReader<TcpStream>) -> io::Result<Option<Re
 
 /// Handles a request as the mood requires. Returns false if the connection must be closed.
 async fn answer(shared: &Shared, stream: &mut BufReader<TcpStream>, request: Request) -> bool {
-    let Request { is_digest, sent, id, body } = request;
-    shared.sent.lock().expect("no holder panics").extend(sent);
+    let Request { is_digest, attempt, id, body } = request;
+    shared.attempts.lock().expect("no holder panics").extend(attempt);
     let endpoint = if is_digest { &shared.digests } else { &shared.events };
     let number = endpoint.received.fetch_add(1, SeqCst);
     let mut rng = fastrand::Rng::with_seed(number);

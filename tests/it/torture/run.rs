@@ -15,7 +15,7 @@ use super::collector::{Collector, END, Shelves, Tail, empty_queue};
 use super::fleet::Database;
 use super::letters;
 use super::nemesis::Nemesis;
-use super::owners::sent_without_lease;
+use super::owners::attempts_without_lease;
 use super::plan::{EventId, Plan, Sink, Watched, key_of};
 use super::probe::Probe;
 use super::publisher::{Progress, Publisher};
@@ -113,11 +113,12 @@ pub async fn run(settings: &Settings, schedule: &Schedule, world: &mut World) ->
 
 /// What relays did to the spool or the webhook that were not, or no longer, the owner.
 async fn judge_owners(database: &Database, nemesis: &Nemesis<'_>, receiver: &Receiver, has_jumps: bool) -> Vec<String> {
-    let (writes, tenures, sent) = (database.late_writes().await, database.tenures().await, receiver.sent());
+    let (writes, tenures) = (database.late_writes().await, database.tenures().await);
+    let attempts = receiver.attempts();
     let processes = nemesis.ever_started.lock().expect("no holder panics");
-    let late = if has_jumps { Vec::new() } else { sent_without_lease(&sent, &tenures, &processes) };
-    let checked = if has_jumps { 0 } else { sent.len() };
-    println!("owners      {} of the spool; the leases of {checked} requests were checked", tenures.len());
+    let late = if has_jumps { Vec::new() } else { attempts_without_lease(&attempts, &tenures, &processes) };
+    let checked = if has_jumps { 0 } else { attempts.len() };
+    println!("owners      {} of the spool; the leases of {checked} attempts were checked", tenures.len());
     let mut wrong = Vec::new();
     if writes > 0 {
         wrong.push(format!("{writes} writes came after the first one of a later owner"));
@@ -125,7 +126,7 @@ async fn judge_owners(database: &Database, nemesis: &Nemesis<'_>, receiver: &Rec
     if let Some(first) = late.first() {
         let of_place: Vec<_> = tenures.iter().filter(|one| processes.contains(&(first.place, one.process))).collect();
         let count = late.len();
-        wrong.push(format!("{count} requests were begun without a lease, the first one is {first:?}: {of_place:?}"));
+        wrong.push(format!("{count} attempts were begun without a lease, the first one is {first:?}: {of_place:?}"));
     }
     wrong
 }
