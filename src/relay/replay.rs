@@ -44,7 +44,7 @@ struct ReplayedEvent {
     message: Option<Result<Message, String>>,
 }
 
-/// The events that match.
+/// How many events match, and who would replay them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EventCount {
     /// By the name of the shard that has what comes from their sources.

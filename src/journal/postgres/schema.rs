@@ -13,18 +13,20 @@ const EXTENT: &str = "CREATE TABLE IF NOT EXISTS journal (version integer NOT NU
 
 /// Creates the schema and the tables that are missing.
 pub(super) async fn create(connection: &Connection, config: &PostgresConfig) -> Result<(), JournalError> {
-    if version(connection).await?.is_none() {
-        let create = async || -> Result<(), PostgresError> {
-            let schema = create_schema(connection, &config.schema).await?;
-            connection.batch(&format!("BEGIN; {schema} {EXTENT}; LOCK TABLE journal IN ACCESS EXCLUSIVE MODE")).await?;
-            if connection.rows("SELECT FROM journal", &[]).await?.is_empty() {
-                connection.batch(TABLES).await?;
-                connection.execute("INSERT INTO journal VALUES ($1, 1, 0, 0, 0)", &[&VERSION]).await?;
-            }
-            connection.batch("COMMIT").await
-        };
-        create_with_others(connection, create, PostgresError::is_race).await?;
+    if check(connection, config).await? {
+        return Ok(());
     }
+    let create = async || -> Result<(), PostgresError> {
+        let schema = create_schema(connection, &config.schema).await?;
+        connection.batch(&format!("BEGIN; {schema} {EXTENT}; LOCK TABLE journal IN ACCESS EXCLUSIVE MODE")).await?;
+        if connection.rows("SELECT FROM journal", &[]).await?.is_empty() {
+            connection.batch(TABLES).await?;
+            connection.execute("INSERT INTO journal VALUES ($1, 1, 0, 0, 0)", &[&VERSION]).await?;
+        }
+        connection.batch("COMMIT").await
+    };
+    create_with_others(connection, create, PostgresError::is_race).await?;
+    // Another relay may have created them, of another version.
     check(connection, config).await.map(|_| ())
 }
 
